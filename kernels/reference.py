@@ -1,0 +1,65 @@
+"""Attention and grouped matrix products in a few lines of jnp: oracle, and the path without a kernel."""
+
+import jax
+import jax.numpy as jnp
+
+_QUERY_BLOCK = 1024  # queries whose scores exist at once
+
+
+def attention(q: jax.Array, k: jax.Array, v: jax.Array, lo: jax.Array, hi: jax.Array, scale: float) -> jax.Array:
+  """q [B, N, T, H], k [B, K, S, H], v [B, K, S, Hv], lo, hi [B, T] -> [B, N, T, Hv].
+
+  Query t sees the keys lo[t] <= s <= hi[t]: one interval covers causality, packing and padding. Query heads
+  are grouped over key heads (GQA). Scores and softmax are fp32. An empty interval gives the mean of v.
+  """
+  if q.shape[2] > _QUERY_BLOCK and q.shape[2] % _QUERY_BLOCK == 0:
+    return _in_query_blocks(q, k, v, lo, hi, scale)
+  batch, heads, queries, width = q.shape
+  groups = k.shape[1]
+  q = (q * scale).reshape(batch, groups, (heads // groups) * queries, width)
+  scores = jnp.einsum('bkmh,bksh->bkms', q, k, preferred_element_type=jnp.float32)
+  scores = scores.reshape(batch, groups, heads // groups, queries, k.shape[2])
+  key = jnp.arange(k.shape[2])
+  seen = (lo[..., None] <= key) & (key <= hi[..., None])
+  scores = jnp.where(seen[:, None, None], scores, jnp.finfo(jnp.float32).min)
+  probabilities = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+  probabilities = probabilities.reshape(batch, groups, (heads // groups) * queries, k.shape[2])
+  out = jnp.einsum('bkms,bksh->bkmh', probabilities, v)
+  return out.reshape(batch, heads, queries, v.shape[3])
+
+
+def _in_query_blocks(q, k, v, lo, hi, scale):
+  """The same, one block of queries after another, so that [T, S] scores never exist at once."""
+  batch, heads, queries, width = q.shape
+  blocks = queries // _QUERY_BLOCK
+  q = jnp.moveaxis(q.reshape(batch, heads, blocks, _QUERY_BLOCK, width), 2, 0)
+  lo, hi = (jnp.moveaxis(x.reshape(batch, blocks, _QUERY_BLOCK), 1, 0) for x in (lo, hi))
+  one = jax.checkpoint(lambda args: attention(args[0], k, v, args[1], args[2], scale))
+  out = jax.lax.map(one, (q, lo, hi))
+  return jnp.moveaxis(out, 0, 2).reshape(batch, heads, queries, v.shape[3])
+
+
+def group_block(rows: int, groups: int) -> int:
+  """Rows to route, number of groups -> the multiple that each group is padded to.
+
+  Without a hardware grouped product every block of rows is multiplied by a copy of its group's matrix, so
+  blocks are large for many rows and small for few. Accelerators take ragged groups as they are.
+  """
+  if jax.default_backend() != 'cpu':
+    return 1
+  return min(128, max(8, 1 << (max(rows // groups, 1).bit_length() - 1)))
+
+
+def grouped_matmul(x: jax.Array, w: jax.Array, sizes: jax.Array, block: int) -> jax.Array:
+  """x [R, D] rows sorted by group, w [G, D, F], sizes [G] multiples of `block` -> [R, F].
+
+  Rows beyond sum(sizes) give values of no meaning. `block` 1: `jax.lax.ragged_dot`.
+  """
+  if block == 1:
+    return jax.lax.ragged_dot(x, w, sizes.astype(jnp.int32), preferred_element_type=x.dtype)
+  rows, width = x.shape
+  start = jnp.arange(rows // block) * block
+  group = jnp.sum(start[:, None] >= jnp.cumsum(sizes)[None], axis=-1)
+  chosen = jax.nn.one_hot(group, w.shape[0], dtype=w.dtype)
+  matrices = jnp.einsum('ng,gdf->ndf', chosen, w)
+  return jnp.einsum('nbd,ndf->nbf', x.reshape(-1, block, width), matrices).reshape(rows, -1)

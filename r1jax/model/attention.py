@@ -1,0 +1,154 @@
+"""Grouped-query attention and multi-head latent attention, over the whole row or over a cache."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+import kernels
+from r1jax.mesh import shard
+from r1jax.model import cache as cache_lib
+from r1jax.model.layers import rms_norm, rotate, yarn_mscale
+from r1jax.model.sizes import ModelConfig
+from r1jax.model.weights import Weight
+
+LATENT_EPS = 1e-6  # of the latent norms, whatever the model's norm_eps
+
+
+@struct.dataclass
+class Gqa:
+  """q [D, N, H], k, v [D, K, H], o [N, H, D]; biases and qk-norm scales where the family has them."""
+
+  q: jax.Array | Weight
+  k: jax.Array | Weight
+  v: jax.Array | Weight
+  o: jax.Array | Weight
+  q_bias: jax.Array | Weight | None = None
+  k_bias: jax.Array | Weight | None = None
+  v_bias: jax.Array | Weight | None = None
+  q_norm: jax.Array | Weight | None = None
+  k_norm: jax.Array | Weight | None = None
+
+
+@struct.dataclass
+class Mla:
+  """Low-rank queries, keys and values (DeepSeek-V3, 2.1.1). q_a and q_norm are None without q_latent."""
+
+  q_a: jax.Array | Weight | None
+  q_norm: jax.Array | Weight | None
+  q_b: jax.Array | Weight
+  kv_a: jax.Array | Weight
+  kv_norm: jax.Array | Weight
+  kv_b: jax.Array | Weight
+  o: jax.Array | Weight
+
+
+@struct.dataclass
+class View:
+  """Where the queries stand: angles (cos, sin) [B, T, H/2], visible keys lo..hi [B, T].
+
+  With a cache: `column` is the first column to be written.
+  """
+
+  angles: tuple[jax.Array, jax.Array]
+  lo: jax.Array
+  hi: jax.Array
+  column: jax.Array | None = None
+
+
+def attention_spec(cfg: ModelConfig) -> Gqa | Mla:
+  if cfg.mla:
+    low_rank = cfg.mla.q_latent > 0
+    return Mla(
+      q_a=Weight('embed q_latent') if low_rank else None,
+      q_norm=Weight('q_latent', 'ones') if low_rank else None,
+      q_b=Weight(f'{"q_latent" if low_rank else "embed"} heads qk_dim'),
+      kv_a=Weight('embed latent_and_rope'),
+      kv_norm=Weight('kv_latent', 'ones'),
+      kv_b=Weight('kv_latent heads kv_dim'),
+      o=Weight('heads v_dim embed'),
+    )
+  bias = (lambda axes: Weight(axes, 'zeros')) if cfg.qkv_bias else (lambda axes: None)
+  norm = Weight('head_dim', 'ones') if cfg.qk_norm else None
+  return Gqa(
+    q=Weight('embed heads head_dim'), k=Weight('embed kv_heads head_dim'), v=Weight('embed kv_heads head_dim'),
+    o=Weight('heads head_dim embed'), q_bias=bias('heads head_dim'), k_bias=bias('kv_heads head_dim'),
+    v_bias=bias('kv_heads head_dim'), q_norm=norm, k_norm=norm,
+  )  # fmt: skip
+
+
+def attend(w: Gqa | Mla, x: jax.Array, view: View, cfg: ModelConfig, cache=None, layer=None):
+  """x [B, T, D] -> (output [B, T, D], entries).
+
+  Without a cache the queries see their own row and `entries` are what a cache would hold of it, each
+  [B, K, T, H]. With one (entries [L, B, K, S, H]) they are written at view.column of `layer` first.
+  """
+  run = (_mla if cache is None else _mla_absorbed) if isinstance(w, Mla) else _gqa
+  return run(w, x, view, cfg, cache, layer)
+
+
+def _store(cache, layer, new, column):
+  """(whole cache with `new` written, this layer's entries as they now stand)."""
+  cache = tuple(cache_lib.write(c, layer, n, column) for c, n in zip(cache, new, strict=True))
+  return cache, tuple(jax.lax.dynamic_index_in_dim(c, layer, keepdims=False) for c in cache)
+
+
+def _gqa(w: Gqa, x, view, cfg, cache, layer):
+  dtype = x.dtype
+
+  def project(weight, bias, norm):
+    y = jnp.einsum('btd,dnh->bnth', x, weight.astype(dtype))
+    y = y if bias is None else y + bias.astype(dtype)[:, None]
+    y = y if norm is None else rms_norm(norm, y, cfg.norm_eps)
+    return shard(y, 'batch', 'act_heads', None, None)
+
+  q = rotate(project(w.q, w.q_bias, w.q_norm), view.angles, cfg.rope.interleaved)
+  k = rotate(project(w.k, w.k_bias, w.k_norm), view.angles, cfg.rope.interleaved)
+  v = project(w.v, w.v_bias, None)
+  entries, (k, v) = ((k, v), (k, v)) if cache is None else _store(cache, layer, (k, v), view.column)
+  out = kernels.attention(q, k, v, view.lo, view.hi, cfg.head_dim**-0.5)
+  return jnp.einsum('bnth,nhd->btd', out, w.o.astype(dtype)), entries
+
+
+def softmax_scale(cfg: ModelConfig) -> float:
+  """1/sqrt(nope + rope), times YaRN's squared mscale (DeepSeek-V3: 0.13523378)."""
+  mscale = yarn_mscale(cfg.rope.factor, cfg.rope.mscale_all_dim) if cfg.rope.kind == 'yarn' else 1.0
+  return (cfg.mla.nope + cfg.mla.rope) ** -0.5 * mscale**2
+
+
+def _mla_inputs(w: Mla, x, view, cfg):
+  """x -> q without position [B, N, T, nope], q rotated [B, N, T, rope], latent and rotated key [B, 1, T, latent + rope]."""
+  dtype, m = x.dtype, cfg.mla
+  low = x if w.q_a is None else rms_norm(w.q_norm, x @ w.q_a.astype(dtype), LATENT_EPS)
+  q = shard(jnp.einsum('btq,qnh->bnth', low, w.q_b.astype(dtype)), 'batch', 'act_heads', None, None)
+  q_nope, q_rope = jnp.split(q, [m.nope], axis=-1)
+  latent, k_rope = jnp.split(x @ w.kv_a.astype(dtype), [m.kv_latent], axis=-1)
+  latent = rms_norm(w.kv_norm, latent, LATENT_EPS)
+  k_rope = rotate(k_rope[:, None], view.angles, cfg.rope.interleaved)
+  q_rope = rotate(q_rope, view.angles, cfg.rope.interleaved)
+  return q_nope, q_rope, jnp.concatenate([latent[:, None], k_rope], axis=-1)
+
+
+def _mla(w: Mla, x, view, cfg, cache, layer):
+  """Keys and values of every head are expanded from the latent: right for training and prefill."""
+  del cache, layer
+  m = cfg.mla
+  q_nope, q_rope, entry = _mla_inputs(w, x, view, cfg)
+  latent, k_rope = jnp.split(entry[:, 0], [m.kv_latent], axis=-1)
+  kv = shard(jnp.einsum('btc,cnh->bnth', latent, w.kv_b.astype(x.dtype)), 'batch', 'act_heads', None, None)
+  k_nope, v = jnp.split(kv, [m.nope], axis=-1)
+  k_rope = jnp.broadcast_to(k_rope[:, None], (*k_nope.shape[:3], m.rope))
+  q, k = jnp.concatenate([q_nope, q_rope], axis=-1), jnp.concatenate([k_nope, k_rope], axis=-1)
+  out = kernels.attention(q, k, v, view.lo, view.hi, softmax_scale(cfg))
+  return jnp.einsum('bnth,nhd->btd', out, w.o.astype(x.dtype)), (entry,)
+
+
+def _mla_absorbed(w: Mla, x, view, cfg, cache, layer):
+  """kv_b is folded into the query and the output, so that heads attend to the latents as they are cached."""
+  m, dtype = cfg.mla, x.dtype
+  q_nope, q_rope, entry = _mla_inputs(w, x, view, cfg)
+  cache, (keys,) = _store(cache, layer, (entry,), view.column)
+  up_k, up_v = jnp.split(w.kv_b.astype(dtype), [m.nope], axis=-1)
+  q = jnp.concatenate([jnp.einsum('bnth,cnh->bntc', q_nope, up_k), q_rope], axis=-1)
+  context = kernels.attention(q, keys, keys, view.lo, view.hi, softmax_scale(cfg))[..., : m.kv_latent]
+  out = jnp.einsum('bntc,cnh->bnth', context, up_v)
+  return jnp.einsum('bnth,nhd->btd', out, w.o.astype(dtype)), cache

@@ -1,0 +1,57 @@
+"""Key-value and latent caches for decoding.
+
+Rows are aligned on the right: every row's newest token sits in the same column, so a step writes one
+column, and the keys a query may see are the interval [column - position, column].
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from r1jax.model.sizes import ModelConfig
+
+
+@struct.dataclass
+class Cache:
+  """entries: one tuple a stack of layers, each array [L, B, K, S, H]; column: next column to be written.
+
+  Dense models hold (keys, values) of K key heads; MLA holds one array of latents and rotated keys with
+  K = 1 (576 wide in DeepSeek-V3).
+  """
+
+  entries: tuple[tuple[jax.Array, ...], ...]
+  column: jax.Array
+
+  @property
+  def columns(self) -> int:
+    return self.entries[0][0].shape[3]
+
+
+def entry_shapes(cfg: ModelConfig) -> tuple[tuple[int, int], ...]:
+  """(heads, width) of each array a layer caches."""
+  if cfg.mla:
+    return ((1, cfg.mla.kv_latent + cfg.mla.rope),)
+  return ((cfg.kv_heads, cfg.head_dim),) * 2
+
+
+def bytes_per_token(cfg: ModelConfig, itemsize: int) -> int:
+  """Cache bytes of one token over all layers (DeepSeek-V3 in bf16: 70,272)."""
+  return cfg.layers * itemsize * sum(heads * width for heads, width in entry_shapes(cfg))
+
+
+def write(entry: jax.Array, layer: jax.Array, new: jax.Array, column: jax.Array) -> jax.Array:
+  """entry [L, B, K, S, H], new [B, K, T, H] -> entry with new at its layer and columns."""
+  return jax.lax.dynamic_update_slice(entry, new[None].astype(entry.dtype), (layer, 0, 0, column, 0))
+
+
+def gather(cache: Cache, rows: jax.Array, used: jax.Array, columns: int) -> Cache:
+  """Some rows of a cache, their last `used` columns moved to the left end of `columns` columns.
+
+  rows [B'] indices, used scalar: what the longest of them holds. Columns from `used` on are free.
+  """
+
+  def leaf(x):
+    x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, columns), (0, 0)))
+    return jax.lax.dynamic_slice_in_dim(x, cache.column - used, columns, axis=3)[:, rows]
+
+  return Cache(jax.tree.map(leaf, cache.entries), jnp.asarray(used, jnp.int32))

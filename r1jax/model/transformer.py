@@ -1,0 +1,193 @@
+"""The model: spec, block, forward, and log-probabilities of chosen tokens without [B, T, V].
+
+One `forward` serves training, prefill and decoding. Rows may be packed: a query sees the keys of its own
+sequence because lo = its row index minus its position, and hi = its row index.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from r1jax.mesh import shard
+from r1jax.model.attention import Gqa, Mla, View, attend, attention_spec
+from r1jax.model.cache import Cache
+from r1jax.model.layers import Mlp, mlp_spec, rms_norm, rope_angles, swiglu
+from r1jax.model.moe import Moe, Routing, moe, moe_spec
+from r1jax.model.sizes import ModelConfig
+from r1jax.model.weights import Weight, stack
+
+
+@struct.dataclass
+class Block:
+  """x += attention(norm(x)); x += ffn(norm(x))."""
+
+  attention_norm: jax.Array | Weight
+  attention: Gqa | Mla
+  ffn_norm: jax.Array | Weight
+  ffn: Mlp | Moe
+
+
+@struct.dataclass
+class Mtp:
+  """One multi-token-prediction module (DeepSeek-V3, 2.2); see mtp.py."""
+
+  embed_norm: jax.Array | Weight
+  hidden_norm: jax.Array | Weight
+  project: jax.Array | Weight
+  block: Block
+  final_norm: jax.Array | Weight
+
+
+@struct.dataclass
+class Transformer:
+  """embed [V, D]; stacks: runs of equal blocks with their weights stacked [L, ...]; head [D, V] or None if tied."""
+
+  embed: jax.Array | Weight
+  stacks: tuple[Block, ...]
+  final_norm: jax.Array | Weight
+  head: jax.Array | Weight | None
+  mtp: Mtp | None = None
+
+
+@struct.dataclass
+class Forward:
+  """hidden [B, T, D] after the final norm; entries: one a stack, for a cache; routing: one a stack of experts."""
+
+  hidden: jax.Array
+  entries: tuple
+  routing: tuple[Routing, ...]
+
+
+def block_spec(cfg: ModelConfig, ffn: Mlp | Moe) -> Block:
+  return Block(Weight('embed', 'ones'), attention_spec(cfg), Weight('embed', 'ones'), ffn)
+
+
+def spec(cfg: ModelConfig) -> Transformer:
+  """ModelConfig -> tree of Weight."""
+  dense, sparse = block_spec(cfg, mlp_spec()), cfg.moe and block_spec(cfg, moe_spec(cfg))
+  first = cfg.moe.first_dense if cfg.moe else cfg.layers
+  stacks = [stack(dense, first)] if first else []
+  stacks += [stack(sparse, cfg.layers - first)] if cfg.layers > first else []
+  mtp = None
+  if cfg.mtp:
+    norm = Weight('embed', 'ones')
+    mtp = Mtp(norm, norm, Weight('two_embed embed'), sparse or dense, norm)
+  head = None if cfg.tied else Weight('embed vocab')
+  return Transformer(Weight('vocab embed'), tuple(stacks), Weight('embed', 'ones'), head, mtp)
+
+
+def run_block(w: Block, x, segments, view: View, cfg: ModelConfig, sequences=0, cache=None, layer=None):
+  """x [B, T, D] -> (x [B, T, D], cache entries, Routing or None)."""
+  out, entries = attend(w.attention, rms_norm(w.attention_norm, x, cfg.norm_eps), view, cfg, cache, layer)
+  x = x + out
+  normed = rms_norm(w.ffn_norm, x, cfg.norm_eps)
+  if isinstance(w.ffn, Moe):
+    out, routing = moe(w.ffn, normed, segments, cfg, sequences)
+  else:
+    out, routing = swiglu(w.ffn, normed), None
+  return shard(x + out, 'batch', None, None), entries, routing
+
+
+def view_of(positions: jax.Array, cfg: ModelConfig, column=None) -> View:
+  """positions [B, T] -> View; `column`: the cache column of the first query, None without a cache."""
+  index = jnp.arange(positions.shape[1]) + (0 if column is None else column)
+  hi = jnp.broadcast_to(index, positions.shape)
+  width = cfg.mla.rope if cfg.mla else cfg.head_dim
+  return View(rope_angles(cfg.rope, width, positions), hi - positions, hi, column)
+
+
+def forward(
+  w: Transformer, cfg: ModelConfig, tokens: jax.Array, positions: jax.Array, *, segments: jax.Array | None = None,
+  cache: Cache | None = None, sequences: int = 0, keep_entries: bool = False,
+) -> Forward:  # fmt: skip
+  """tokens, positions [B, T] -> Forward. Positions count from 0 in every sequence of a row.
+
+  segments [B, T]: 1, 2, ... for the sequences of a packed row and 0 for padding (routing statistics only;
+  attention needs positions alone). With a cache its next T columns are written and `entries` is the cache's
+  new content; without one, `keep_entries` returns what a cache would hold, as in a prefill.
+  """
+  x = w.embed[tokens].astype(cfg.compute_dtype)
+  x = shard(x, 'batch', None, None)
+  view = view_of(positions, cfg, None if cache is None else cache.column)
+  entries, routing = [], []
+  for number, blocks in enumerate(w.stacks):
+    if cache is None:
+      x, kept, routed = _scan(blocks, x, segments, view, cfg, sequences, keep_entries)
+    else:
+      x, kept, routed = _scan_cached(blocks, x, segments, view, cfg, cache.entries[number])
+    entries.append(kept)
+    routing += [routed] if isinstance(blocks.ffn, Moe) else []
+  return Forward(rms_norm(w.final_norm, x, cfg.norm_eps), tuple(entries), tuple(routing))
+
+
+def _scan(blocks, x, segments, view, cfg, sequences, keep_entries):
+  def body(x, block):
+    x, entries, routing = run_block(block, x, segments, view, cfg, sequences)
+    return x, (entries if keep_entries else None, routing)
+
+  x, (entries, routing) = jax.lax.scan(remat(body, cfg.remat), x, blocks)
+  return x, entries, routing
+
+
+def _scan_cached(blocks, x, segments, view, cfg, entries):
+  """The cache rides in the carry, so that a step writes its columns in place."""
+
+  def body(carry, args):
+    x, entries = carry
+    block, layer = args
+    x, entries, routing = run_block(block, x, segments, view, cfg, 0, entries, layer)
+    return (x, entries), routing
+
+  layers = jnp.arange(entries[0].shape[0])
+  (x, entries), routing = jax.lax.scan(body, (x, entries), (blocks, layers))
+  return x, entries, routing
+
+
+def remat(body, policy: str):
+  """What the backward pass keeps of a block: 'none' everything, 'dots' the matrix products, 'block' its input."""
+  if policy == 'none':
+    return body
+  saved = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if policy == 'dots' else None
+  return jax.checkpoint(body, policy=saved, prevent_cse=False)
+
+
+def head_of(w: Transformer) -> jax.Array:
+  """The output matrix [D, V]; the embedding's transpose when tied."""
+  return w.embed.T if w.head is None else w.head
+
+
+def logits(w: Transformer, hidden: jax.Array) -> jax.Array:
+  """hidden [..., D] -> fp32 logits [..., V]. For the last token of a step; training uses token_logprobs."""
+  return jnp.matmul(hidden, head_of(w).astype(hidden.dtype), preferred_element_type=jnp.float32)
+
+
+def token_logprobs(
+  w: Transformer, cfg: ModelConfig, hidden: jax.Array, targets: jax.Array, temperature: float = 1.0
+) -> tuple[jax.Array, jax.Array]:
+  """hidden [B, T, D], targets [B, T] -> log-probability and entropy (nats) [B, T] in fp32, at a temperature.
+
+  Logits exist for `cfg.logits_chunk` tokens at a time and are made again in the backward pass.
+  """
+  head = head_of(w).astype(hidden.dtype)
+
+  def chunk(args):
+    rows, chosen = args
+    z = jnp.matmul(rows, head, preferred_element_type=jnp.float32) / temperature
+    z = shard(z, 'batch', 'act_vocab')
+    log_z = jax.nn.logsumexp(z, axis=-1)
+    picked = jnp.take_along_axis(z, chosen[:, None], axis=-1)[:, 0]
+    entropy = log_z - jnp.sum(jnp.exp(z - log_z[:, None]) * z, axis=-1)
+    return picked - log_z, entropy
+
+  rows, chosen = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
+  total = rows.shape[0]
+  if total <= cfg.logits_chunk:
+    logprob, entropy = chunk((rows, chosen))
+  else:
+    count = -(-total // cfg.logits_chunk)
+    pad = count * cfg.logits_chunk - total
+    rows = jnp.pad(rows, ((0, pad), (0, 0))).reshape(count, cfg.logits_chunk, -1)
+    chosen = jnp.pad(chosen, (0, pad)).reshape(count, -1)
+    logprob, entropy = jax.lax.map(jax.checkpoint(chunk), (rows, chosen))
+    logprob, entropy = logprob.reshape(-1)[:total], entropy.reshape(-1)[:total]
+  return logprob.reshape(targets.shape), entropy.reshape(targets.shape)
