@@ -55,6 +55,26 @@ def batch_sharding(mesh, axis: int = 0) -> NamedSharding:
   return NamedSharding(mesh, P(*[None] * axis, BATCH_AXES))
 
 
+def slot_shardings(slots):
+  """Shardings of a rollout's slots on the current mesh: rows over the batch axes; None without a mesh."""
+  mesh = get_mesh()
+  if mesh is None:
+    return None
+
+  def leaf(x):
+    rows = BATCH_AXES if x.ndim and x.shape[1 if x.ndim == 5 else 0] % data_ways(mesh) == 0 else None
+    axes = (None, rows, _fits(mesh, 'tensor', x.shape[2])) if x.ndim == 5 else (rows,) * min(x.ndim, 1)
+    return NamedSharding(mesh, P(*axes))
+
+  return jax.tree.map(leaf, slots)
+
+
+def get_mesh():
+  """The concrete mesh set by `jax.set_mesh`, or None."""
+  mesh = jax.sharding.get_mesh()
+  return None if mesh.empty or mesh.size == 1 else mesh
+
+
 def data_ways(mesh) -> int:
   """Number of shards that rows of a batch are split into."""
   return int(np.prod([mesh.shape[a] for a in BATCH_AXES]))

@@ -1,0 +1,212 @@
+"""The device side of a rollout: prefill, start, decode and rearrange a batch of rows. Four jitted programs."""
+
+import dataclasses
+import functools
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from r1jax import mesh as mesh_lib
+from r1jax import sampling
+from r1jax.mesh import shard
+from r1jax.model import cache as cache_lib
+from r1jax.model.cache import Cache
+from r1jax.model.sizes import ModelConfig
+from r1jax.model.transformer import Transformer, forward, logits
+
+CHUNK = 16  # tokens decoded before the host looks
+PROMPT_BLOCK = 16  # prompt widths are rounded up to this
+FEWEST_ROWS = 32  # a shard's rows are not halved below this
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingConfig:
+  """How completions are drawn. Lengths in tokens. temperature 0 is greedy; top_k 0 and top_p 1 keep everything."""
+
+  max_tokens: int
+  temperature: float = 1.0
+  top_p: float = 1.0
+  top_k: int = 0
+  min_tokens: int = 0
+  stop: tuple[str, ...] = ()
+  slots: int = 0  # rows decoded at once; 0: all of them
+
+
+@dataclasses.dataclass(frozen=True)
+class Shapes:
+  """The shapes a rollout may use: prompts, their width, rows in falling and cache columns in rising order."""
+
+  prompts: int
+  width: int
+  rows: tuple[int, ...]
+  columns: tuple[int, ...]
+
+
+def shapes_of(prompts: int, group: int, longest: int, how: SamplingConfig, ways: int = 1) -> Shapes:
+  """Prompts, samples of each, longest prompt in tokens, shards that rows are split into -> Shapes.
+
+  Rows halve down to 32 a shard; columns grow by half each time, up to prompt and completion.
+  """
+  width = -(-longest // PROMPT_BLOCK) * PROMPT_BLOCK
+  rows = [-(-min(prompts * group, how.slots or prompts * group) // ways) * ways]
+  while rows[-1] // 2 >= FEWEST_ROWS * ways and rows[-1] % (2 * ways) == 0:
+    rows.append(rows[-1] // 2)
+  columns, last = [width + 2 * CHUNK], width + how.max_tokens + CHUNK
+  while columns[-1] < last:
+    columns.append(min(-(-columns[-1] * 3 // (2 * CHUNK)) * CHUNK, last))
+  return Shapes(prompts, width, tuple(rows), tuple(columns))
+
+
+@struct.dataclass
+class Slots:
+  """B rows being decoded: hidden [B, D] of the newest token, key data [B, 2], position [B] of the token to come,
+  count [B] of tokens drawn, done [B].
+  """
+
+  cache: Cache
+  hidden: jax.Array
+  keys: jax.Array
+  position: jax.Array
+  count: jax.Array
+  done: jax.Array
+
+
+@struct.dataclass
+class Prompts:
+  """P prefilled prompts: cache entries [L, P, K, Tp, H], hidden [P, D] of the last token, lengths [P], and the
+  key data [P * G, 2] of their samples.
+  """
+
+  entries: tuple
+  hidden: jax.Array
+  lengths: jax.Array
+  keys: jax.Array
+
+
+@functools.partial(jax.jit, static_argnames=('cfg', 'group'))
+def prefill(w: Transformer, tokens, lengths, ids, step_key, cfg: ModelConfig, group: int) -> Prompts:
+  """tokens [P, Tp] aligned on the right, lengths [P], ids [P] -> Prompts."""
+  width = tokens.shape[1]
+  positions = jnp.maximum(jnp.arange(width) - (width - lengths[:, None]), 0)
+  out = forward(w, cfg, tokens, positions, keep_entries=True)
+  sample = jnp.arange(len(ids) * group)
+  keys = sampling.row_keys(step_key, ids[sample // group], sample % group)
+  return Prompts(out.entries, out.hidden[:, -1], lengths, jax.random.key_data(keys))
+
+
+@functools.partial(jax.jit, static_argnames='columns')
+def rearrange(slots: Slots, rows: jax.Array, done: jax.Array, used: jax.Array, columns: int) -> Slots:
+  """Keep rows [B'] with their last `used` columns in a cache of `columns`; done [B'] marks the empty ones."""
+  kept = jax.tree.map(lambda x: x[rows], slots.replace(cache=None))
+  return kept.replace(cache=cache_lib.gather(slots.cache, rows, used, columns), done=done)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def insert(slots: Slots, prompts: 'Prompts', prompt: jax.Array, sample: jax.Array) -> Slots:
+  """Start new samples: row b takes prompt[b] and sample[b]'s key (-1: keeps what it has), ending at the column."""
+  new, width = prompt >= 0, prompts.entries[0][0].shape[3]
+
+  def place(old, entry):
+    at = (0, 0, 0, slots.cache.column - width, 0)
+    there = jax.lax.dynamic_slice(old, at, (*old.shape[:3], width, old.shape[4]))
+    here = jnp.where(new[None, :, None, None, None], entry[:, prompt].astype(old.dtype), there)
+    return jax.lax.dynamic_update_slice(old, here, at)
+
+  return Slots(
+    cache=Cache(jax.tree.map(place, slots.cache.entries, prompts.entries), slots.cache.column),
+    hidden=jnp.where(new[:, None], prompts.hidden[prompt], slots.hidden),
+    keys=jnp.where(new[:, None], prompts.keys[sample], slots.keys),
+    position=jnp.where(new, prompts.lengths[prompt], slots.position),
+    count=jnp.where(new, 0, slots.count),
+    done=jnp.where(new, False, slots.done),
+  )
+
+
+@functools.partial(jax.jit, static_argnames=('cfg', 'how', 'eos'), donate_argnums=1)
+def decode(w: Transformer, slots: Slots, limit: jax.Array, cfg: ModelConfig, how: SamplingConfig, eos: tuple[int, ...]):
+  """Draw up to `limit` <= CHUNK tokens a row -> (slots, tokens [B, CHUNK], logprob [B, CHUNK], steps taken)."""
+  rows = slots.done.shape[0]
+
+  def more(carry):
+    slots, _, _, step = carry
+    return (step < limit) & ~jnp.all(slots.done)
+
+  def one(carry):
+    slots, tokens, logprob, step = carry
+    token, log_p = _draw(w, slots, how, eos)
+    tokens = jax.lax.dynamic_update_slice(tokens, token[:, None], (0, step))
+    logprob = jax.lax.dynamic_update_slice(logprob, log_p[:, None], (0, step))
+    out = forward(w, cfg, token[:, None], slots.position[:, None], cache=slots.cache)
+    live = (~slots.done).astype(jnp.int32)
+    count = slots.count + live
+    ended = jnp.any(token[:, None] == jnp.asarray(eos), axis=-1) | (count >= how.max_tokens)
+    slots = Slots(
+      cache=Cache(out.entries, slots.cache.column + 1),
+      hidden=out.hidden[:, 0],
+      keys=slots.keys,
+      position=slots.position + live,
+      count=count,
+      done=slots.done | ended,
+    )
+    return slots, tokens, logprob, step + 1
+
+  blank = jnp.zeros((rows, CHUNK))
+  slots, tokens, logprob, steps = jax.lax.while_loop(more, one, (slots, blank.astype(jnp.int32), blank, jnp.int32(0)))
+  return slots, shard(tokens, None, None), shard(logprob, None, None), steps
+
+
+def _draw(w: Transformer, slots: Slots, how: SamplingConfig, eos: tuple[int, ...]):
+  """The next token of every row and its log-probability [B]."""
+  z = logits(w, slots.hidden)
+  blocked = None
+  if how.min_tokens:
+    ends = jnp.zeros(z.shape[-1], bool).at[jnp.asarray(eos)].set(True)
+    blocked = ends & (slots.count < how.min_tokens)[:, None]
+  if how.temperature == 0:
+    return sampling.greedy(sampling.distribution(z, blocked=blocked))
+  log_p = sampling.distribution(
+    z, temperature=how.temperature, top_k=how.top_k, top_p=how.top_p, blocked=blocked
+  )
+  return sampling.draw(log_p, jax.random.wrap_key_data(slots.keys), slots.count)
+
+
+def empty_slots(cfg: ModelConfig, rows: int, columns: int, width: int) -> Slots:
+  """Slots with no sample in any row, `width` columns in use."""
+  stacks = [cfg.moe.first_dense, cfg.layers - cfg.moe.first_dense] if cfg.moe else [cfg.layers]
+  entries = tuple(
+    tuple(np.zeros((layers, rows, heads, columns, size), cfg.compute_dtype) for heads, size in cache_lib.entry_shapes(cfg))
+    for layers in stacks
+    if layers
+  )
+  counts = np.zeros(rows, np.int32)
+  hidden = np.zeros((rows, cfg.embed), cfg.compute_dtype)
+  slots = Slots(Cache(entries, np.int32(width)), hidden, np.zeros((rows, 2), np.uint32), counts, counts, np.ones(rows, bool))
+  return jax.device_put(slots, mesh_lib.slot_shardings(slots))
+
+
+def warm_up(w: Transformer, cfg: ModelConfig, shapes: Shapes, how: SamplingConfig, eos: tuple[int, ...]) -> None:
+  """Compile every program that a rollout of these shapes can need, two at a time, without decoding a token."""
+  zero = jax.device_put(np.int32(0))
+
+  def compile_one(size):
+    rows, columns = size
+    slots = decode(w, empty_slots(cfg, rows, columns, shapes.width), zero, cfg, how, eos)[0]
+    for to_rows, to_columns in next_shapes(shapes, rows, columns):
+      slots = empty_slots(cfg, rows, columns, shapes.width)
+      keep = jax.device_put((np.zeros(to_rows, np.int32), np.ones(to_rows, bool), np.int32(shapes.width)))
+      rearrange(slots, *keep, columns=to_columns)
+
+  with ThreadPoolExecutor(2) as pool:
+    list(pool.map(compile_one, itertools.product(shapes.rows, shapes.columns)))
+
+
+def next_shapes(shapes: Shapes, rows: int, columns: int) -> list[tuple[int, int]]:
+  """(rows, columns) that slots may be rearranged to in one move: the same, half the rows, the next columns."""
+  moves = [(rows, columns)]
+  moves += [(r, columns) for r in shapes.rows if r < rows][:1]
+  moves += [(rows, c) for c in shapes.columns if c > columns][:1]
+  return moves

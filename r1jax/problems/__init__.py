@@ -1,0 +1,25 @@
+"""Problems: generated or read from files, split into train and held-out by a hash of their key."""
+
+from r1jax.problems import arithmetic, countdown, files
+from r1jax.problems.problem import KINDS, SPLITS, STYLES, Problem, ProblemsConfig, is_heldout
+
+__all__ = ['KINDS', 'SPLITS', 'STYLES', 'Problem', 'ProblemsConfig', 'load']
+
+
+def load(cfg: ProblemsConfig, split: str) -> tuple[Problem, ...]:
+  """config, 'train' or 'heldout' -> the problems of that split, in order of their ids.
+
+  Raises ValueError when the split is unknown or empty, and where the source is at fault.
+  """
+  if split not in SPLITS:
+    raise ValueError(f'split={split!r} is unknown; valid: one of {SPLITS}')
+  source = {'countdown': countdown.generate, 'arithmetic': arithmetic.generate}
+  problems = source.get(cfg.source, files.read)(cfg)
+  heldout = split == 'heldout'
+  chosen = tuple(p for p in problems if is_heldout(p, cfg.heldout_fraction) == heldout)
+  if not chosen:
+    raise ValueError(
+      f'the {split} split of source={cfg.source!r} is empty: {len(problems)} problems at '
+      f'heldout_fraction={cfg.heldout_fraction}; valid: a larger count, or a fraction like 0.1'
+    )
+  return chosen

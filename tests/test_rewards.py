@@ -1,0 +1,246 @@
+"""What earns a reward and, above all, what earns none, and at once."""
+
+import time
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from r1jax import problems, rewards
+from r1jax.problems import Problem, ProblemsConfig
+from r1jax.problems.countdown import solve, values
+from r1jax.problems.problem import rational
+from r1jax.rewards import RewardConfig, arithmetic, countdown, format
+
+P22 = Problem(0, 'countdown', '3 5 7 = 22', '22', (3, 5, 7))
+P15 = Problem(1, 'countdown', '1 5 2 = 15', '15', (1, 5, 2))
+
+
+def cd(numbers, target):
+  return Problem(0, 'countdown', '', str(target), tuple(numbers))
+
+
+@pytest.mark.parametrize(
+  'answer, numbers, target',
+  [
+    ('3*5+7', (3, 5, 7), 22),
+    ('7 + 5 * 3', (3, 5, 7), 22),
+    ('((3)*(5))+7', (3, 5, 7), 22),
+    ('(3+5)*7', (3, 5, 7), 56),
+    ('3-5-7', (3, 5, 7), -9),
+    ('8/4/2', (2, 4, 8), 1),
+    ('8/(4/2)', (2, 4, 8), 4),
+    ('8/(3-8/3)', (3, 3, 8, 8), 24),
+    ('0+10', (0, 10), 10),
+    ('35', (35,), 35),
+  ],
+)
+def test_right_answers(answer, numbers, target):
+  assert countdown.accuracy(answer, cd(numbers, target)) == 1.0
+
+
+@pytest.mark.parametrize(
+  'answer, numbers, target',
+  [
+    ('9**9**9', (9, 9, 9), 387420489),
+    ('2**5', (2, 5), 32),
+    ('2* *5', (2, 5), 32),
+    ('1.5*2', (1, 5, 2), 3),
+    ('1 .5*2', (1, 5, 2), 3),
+    ('7//2+0*9', (7, 2, 0, 9), 3),
+    ('7/ /2', (7, 2), 3),
+    ('35', (3, 5), 35),
+    ('3 5', (3, 5), 35),
+    ('3 5', (3, 5), 8),
+    ('35+7', (3, 5, 7), 42),
+    ('3+3+5', (3, 5), 11),
+    ('3*5', (3, 5, 7), 15),
+    ('3*5+7', (3, 5, 7), 23),
+    ('(3)(5)', (3, 5), 15),
+    ('3(5)', (3, 5), 15),
+    ('-3+5', (3, 5), 2),
+    ('5+-3', (3, 5), 2),
+    ('5--3', (3, 5), 8),
+    ('5-(-3)', (3, 5), 8),
+    ('+3+5', (3, 5), 8),
+    ('3+ +5', (3, 5), 8),
+    ('03+5', (3, 5), 8),
+    ('3+05', (3, 5), 8),
+    ('00+5', (0, 5), 5),
+    ('٣+٥', (3, 5), 8),
+    ('３+５', (3, 5), 8),
+    ('²+5', (2, 5), 7),
+    ('3×5', (3, 5), 15),
+    ('3\u00a0+5', (3, 5), 8),
+    ('3\n+5', (3, 5), 8),
+    ('3_0+5', (30, 5), 35),
+    ('3e1+5', (3, 1, 5), 35),
+    ('0x3+5', (3, 5), 8),
+    ('3+5=8', (3, 5), 8),
+    ('x=3+5', (3, 5), 8),
+    ('x = 22', (3, 5, 7), 22),
+    ('3+5,', (3, 5), 8),
+    ('3+5#', (3, 5), 8),
+    ('3+5;7', (3, 5, 7), 8),
+    ('3%5', (3, 5), 3),
+    ('(3+5', (3, 5), 8),
+    ('3+5)', (3, 5), 8),
+    ('()3+5', (3, 5), 8),
+    ('3+', (3,), 3),
+    ('*3', (3,), 3),
+    ('', (), 0),
+    ('', (3, 5), 8),
+    ('5/(3-3)', (5, 3, 3), 0),
+    ('0/0', (0, 0), 0),
+    ('__import__("os")', (3, 5), 8),
+    ('8/(3-2.6666666666666667)', (3, 3, 8, 8), 24),
+  ],
+)
+def test_tricks_and_wrong_answers(answer, numbers, target):
+  assert countdown.accuracy(answer, cd(numbers, target)) == 0.0
+
+
+def test_exact_where_floats_would_pay():
+  assert countdown.accuracy('1/3*3', cd((1, 3, 3), 1)) == 1.0
+  big = 10**17
+  assert countdown.accuracy(f'{big}+1', cd((big, 1), big)) == 0.0
+
+
+@pytest.mark.parametrize(
+  'answer',
+  [
+    '(' * 100_000 + '3*5+7' + ')' * 100_000,
+    '(' * 100 + '3*5+7' + ')' * 100,
+    '(' * 100_000,
+    ')' * 100_000,
+    '9' * 1_000_000,
+    '3*5+7' + ' ' * 1_000_000 + '+0',
+    '-' * 1_000_000 + '3',
+    '3*5+7+' * 200_000,
+    '*'.join(['9' * 120] * 2),
+    '<answer>' * 120_000,
+    '</answer>' * 120_000,
+  ],
+  ids=lambda text: f'{text[:9]}-{len(text)}',
+)
+def test_huge_texts_earn_nothing_at_once(answer):
+  completion = f'<think>{answer}</think><answer>{answer}</answer>'
+  start = time.perf_counter()
+  assert countdown.accuracy(answer, P22) == 0.0
+  assert rewards.accuracy(completion, P22) == 0.0
+  format.well_formed(completion)
+  assert time.perf_counter() - start < 1.0
+
+
+def test_depth_within_the_bound_counts():
+  nested = '(' * countdown.MAX_DEPTH + '3*5+7' + ')' * countdown.MAX_DEPTH
+  assert countdown.accuracy(nested, P22) == 1.0
+  assert countdown.accuracy(f'({nested})', P22) == 0.0
+
+
+def test_every_solution_of_the_generator_is_paid():
+  for p in problems.load(ProblemsConfig(count=300), 'train')[::25]:
+    texts = list(solve(p.numbers, int(p.answer)))
+    assert texts and all(countdown.accuracy(text, p) == 1.0 for text in texts)
+
+
+def test_parser_agrees_with_the_search_over_values():
+  for value in values((2, 3, 6)):
+    for text in solve((2, 3, 6), value):
+      assert countdown.evaluate(countdown.tokenize(text)) == value
+
+
+@pytest.mark.parametrize(
+  'answer, reference, expected',
+  [
+    ('38', '38', 1), ('38.0', '38', 1), ('0.5', '1/2', 1), ('-3', '-3', 1), ('1/2', '0.5', 1),
+    ('39', '38', 0), ('3+35', '38', 0), ('76/2', '38', 0), ('38.', '38', 0), ('3e1', '30', 0),
+    ('0.333333333333333333', '1/3', 0), ('', '0', 0), ('1/0', '1', 0), ('--3', '3', 0),
+    ('٣', '3', 0), ('9' * 1_000_000, '9', 0), ('38 ', '38', 0), ('= 38', '38', 0), ('nan', '0', 0),
+  ],
+)  # fmt: skip
+def test_arithmetic(answer, reference, expected):
+  assert arithmetic.accuracy(answer, Problem(0, 'arithmetic', '', reference)) == expected
+
+
+def test_rational():
+  assert [rational(t) for t in ('-3', '2.50', '7/2')] == [-3, Fraction(5, 2), Fraction(7, 2)]
+  for text in ('', '6/2', '1/0', '1e9', '+3', '.5', '3 ', '٣', '1_0', '9' * 65, '3\n', 'inf'):
+    with pytest.raises(ValueError):
+      rational(text)
+
+
+@pytest.mark.parametrize(
+  'completion, expected',
+  [
+    ('<think>a</think><answer>b</answer>', 1),
+    (' <think>a\nb</think>\n\n<answer>b</answer>\n', 1),
+    ('<think></think><answer></answer>', 1),
+    ('<think>a</think>', 0),
+    ('<answer>b</answer>', 0),
+    ('a</think><answer>b</answer>', 0),
+    ('x<think>a</think><answer>b</answer>', 0),
+    ('<think>a</think>x<answer>b</answer>', 0),
+    ('<think>a</think><answer>b</answer>x', 0),
+    ('<think>a<think></think><answer>b</answer>', 0),
+    ('<think>a</think></think><answer>b</answer>', 0),
+    ('<think>a</think><answer>b</answer><answer>c</answer>', 0),
+    ('<think><answer>b</answer></think>', 0),
+    ('<think><answer></think>b</answer>', 0),
+    ('<answer>b</answer><think>a</think>', 0),
+    ('<think>a</answer></think><answer>b', 0),
+    ('<Think>a</Think><answer>b</answer>', 0),
+    ('', 0),
+  ],
+)
+def test_format(completion, expected):
+  assert format.well_formed(completion) == expected
+
+
+@pytest.mark.parametrize(
+  'completion, expected',
+  [
+    ('<answer> 3*5+7\n</answer>', '3*5+7'),
+    ('<answer>a</answer> <answer>b</answer>', 'b'),
+    ('<answer>a</answer> <answer>b', 'a'),
+    ('<answer>a<answer>b</answer>', 'b'),
+    ('<answer>a</answer></answer>', 'a'),
+    ('<answer></answer>', ''),
+    ('</answer><answer>', None),
+    ('<answer>a', None),
+    ('a</answer>', None),
+    ('', None),
+  ],
+)
+def test_the_last_closed_answer_counts(completion, expected):
+  assert format.answer(completion) == expected
+
+
+def test_score_keeps_the_parts():
+  full, bare = '<think>15</think><answer>{}</answer>', '<answer>{}</answer>'
+  completions = [
+    [full.format('3*5+7'), full.format('3*5'), bare.format('3*5+7')],
+    ['no', full.format('1*5*2'), full.format('(1+2)*5')],
+  ]
+  scores = rewards.score(completions, [P22, P15], RewardConfig(1.0, 0.25))
+  np.testing.assert_array_equal(scores.parts['accuracy'], [[1, 0, 1], [0, 0, 1]])
+  np.testing.assert_array_equal(scores.parts['format'], [[1, 1, 0], [0, 1, 1]])
+  np.testing.assert_array_equal(scores.total, [[1.25, 0.25, 1], [0, 0.25, 1.25]])
+  assert scores.total.dtype == scores.parts['format'].dtype == np.float32
+
+
+def test_score_refuses_what_is_not_p_by_g():
+  with pytest.raises(ValueError, match='2 problems'):
+    rewards.score([['a']], [P22, P15], RewardConfig())
+  with pytest.raises(ValueError, match='one size'):
+    rewards.score([['a'], ['a', 'b']], [P22, P15], RewardConfig())
+
+
+def test_weights_are_checked():
+  for weight in (-1.0, float('nan'), float('inf')):
+    with pytest.raises(ValueError, match='format_weight='):
+      RewardConfig(format_weight=weight)
+
+
+def test_every_kind_has_a_reward():
+  assert set(rewards.ACCURACY) == set(problems.KINDS)
