@@ -6,7 +6,9 @@ import jax.numpy as jnp
 _QUERY_BLOCK = 1024  # queries whose scores exist at once
 
 
-def attention(q: jax.Array, k: jax.Array, v: jax.Array, lo: jax.Array, hi: jax.Array, scale: float) -> jax.Array:
+def attention(
+  q: jax.Array, k: jax.Array, v: jax.Array, lo: jax.Array, hi: jax.Array, scale: float
+) -> jax.Array:
   """q [B, N, T, H], k [B, K, S, H], v [B, K, S, Hv], lo, hi [B, T] -> [B, N, T, Hv].
 
   Query t sees the keys lo[t] <= s <= hi[t]: one interval covers causality, packing and padding. Query heads

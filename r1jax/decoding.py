@@ -88,7 +88,9 @@ class Prompts:
 
 
 @functools.partial(jax.jit, static_argnames=('cfg', 'group'))
-def prefill(w: Transformer, tokens, lengths, ids, step_key, cfg: ModelConfig, group: int) -> Prompts:
+def prefill(
+  w: Transformer, tokens, lengths, ids, step_key, cfg: ModelConfig, group: int
+) -> Prompts:
   """tokens [P, Tp] aligned on the right, lengths [P], ids [P] -> Prompts."""
   width = tokens.shape[1]
   positions = jnp.maximum(jnp.arange(width) - (width - lengths[:, None]), 0)
@@ -99,7 +101,9 @@ def prefill(w: Transformer, tokens, lengths, ids, step_key, cfg: ModelConfig, gr
 
 
 @functools.partial(jax.jit, static_argnames='columns')
-def rearrange(slots: Slots, rows: jax.Array, done: jax.Array, used: jax.Array, columns: int) -> Slots:
+def rearrange(
+  slots: Slots, rows: jax.Array, done: jax.Array, used: jax.Array, columns: int
+) -> Slots:
   """Keep rows [B'] with their last `used` columns in a cache of `columns`; done [B'] marks the empty ones."""
   kept = jax.tree.map(lambda x: x[rows], slots.replace(cache=None))
   return kept.replace(cache=cache_lib.gather(slots.cache, rows, used, columns), done=done)
@@ -127,7 +131,14 @@ def insert(slots: Slots, prompts: 'Prompts', prompt: jax.Array, sample: jax.Arra
 
 
 @functools.partial(jax.jit, static_argnames=('cfg', 'how', 'eos'), donate_argnums=1)
-def decode(w: Transformer, slots: Slots, limit: jax.Array, cfg: ModelConfig, how: SamplingConfig, eos: tuple[int, ...]):
+def decode(
+  w: Transformer,
+  slots: Slots,
+  limit: jax.Array,
+  cfg: ModelConfig,
+  how: SamplingConfig,
+  eos: tuple[int, ...],
+):
   """Draw up to `limit` <= CHUNK tokens a row -> (slots, tokens [B, CHUNK], logprob [B, CHUNK], steps taken)."""
   rows = slots.done.shape[0]
 
@@ -155,7 +166,9 @@ def decode(w: Transformer, slots: Slots, limit: jax.Array, cfg: ModelConfig, how
     return slots, tokens, logprob, step + 1
 
   blank = jnp.zeros((rows, CHUNK))
-  slots, tokens, logprob, steps = jax.lax.while_loop(more, one, (slots, blank.astype(jnp.int32), blank, jnp.int32(0)))
+  slots, tokens, logprob, steps = jax.lax.while_loop(
+    more, one, (slots, blank.astype(jnp.int32), blank, jnp.int32(0))
+  )
   return slots, shard(tokens, None, None), shard(logprob, None, None), steps
 
 
@@ -178,17 +191,29 @@ def empty_slots(cfg: ModelConfig, rows: int, columns: int, width: int) -> Slots:
   """Slots with no sample in any row, `width` columns in use."""
   stacks = [cfg.moe.first_dense, cfg.layers - cfg.moe.first_dense] if cfg.moe else [cfg.layers]
   entries = tuple(
-    tuple(np.zeros((layers, rows, heads, columns, size), cfg.compute_dtype) for heads, size in cache_lib.entry_shapes(cfg))
+    tuple(
+      np.zeros((layers, rows, heads, columns, size), cfg.compute_dtype)
+      for heads, size in cache_lib.entry_shapes(cfg)
+    )
     for layers in stacks
     if layers
   )
   counts = np.zeros(rows, np.int32)
   hidden = np.zeros((rows, cfg.embed), cfg.compute_dtype)
-  slots = Slots(Cache(entries, np.int32(width)), hidden, np.zeros((rows, 2), np.uint32), counts, counts, np.ones(rows, bool))
+  slots = Slots(
+    Cache(entries, np.int32(width)),
+    hidden,
+    np.zeros((rows, 2), np.uint32),
+    counts,
+    counts,
+    np.ones(rows, bool),
+  )
   return jax.device_put(slots, mesh_lib.slot_shardings(slots))
 
 
-def warm_up(w: Transformer, cfg: ModelConfig, shapes: Shapes, how: SamplingConfig, eos: tuple[int, ...]) -> None:
+def warm_up(
+  w: Transformer, cfg: ModelConfig, shapes: Shapes, how: SamplingConfig, eos: tuple[int, ...]
+) -> None:
   """Compile every program that a rollout of these shapes can need, two at a time, without decoding a token."""
   zero = jax.device_put(np.int32(0))
 
@@ -197,7 +222,9 @@ def warm_up(w: Transformer, cfg: ModelConfig, shapes: Shapes, how: SamplingConfi
     slots = decode(w, empty_slots(cfg, rows, columns, shapes.width), zero, cfg, how, eos)[0]
     for to_rows, to_columns in next_shapes(shapes, rows, columns):
       slots = empty_slots(cfg, rows, columns, shapes.width)
-      keep = jax.device_put((np.zeros(to_rows, np.int32), np.ones(to_rows, bool), np.int32(shapes.width)))
+      keep = jax.device_put(
+        (np.zeros(to_rows, np.int32), np.ones(to_rows, bool), np.int32(shapes.width))
+      )
       rearrange(slots, *keep, columns=to_columns)
 
   with ThreadPoolExecutor(2) as pool:

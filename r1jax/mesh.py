@@ -14,12 +14,19 @@ BATCH_AXES = ('data', 'fsdp', 'expert')
 
 WEIGHT_AXES = {
   'embed': 'fsdp', 'two_embed': 'fsdp', 'vocab': 'tensor', 'heads': 'tensor', 'kv_heads': 'tensor', 'mlp': 'tensor',
-  'shared_mlp': 'tensor', 'experts': 'expert', 'expert_mlp': 'tensor', 'q_latent': None, 'kv_latent': None,
+  'shared_mlp': 'tensor', 'experts': 'expert', 'expert_mlp': 'tensor', 'q_latent': 'fsdp', 'kv_latent': 'fsdp',
 }  # fmt: skip
-ACTIVATION_AXES = {'batch': BATCH_AXES, 'act_heads': 'tensor', 'act_mlp': 'tensor', 'act_vocab': 'tensor'}
+ACTIVATION_AXES = {
+  'batch': BATCH_AXES,
+  'act_heads': 'tensor',
+  'act_mlp': 'tensor',
+  'act_vocab': 'tensor',
+}
 
 
-def make_mesh(data: int = 1, fsdp: int = 1, expert: int = 1, tensor: int = 1, devices=None) -> jax.sharding.Mesh:
+def make_mesh(
+  data: int = 1, fsdp: int = 1, expert: int = 1, tensor: int = 1, devices=None
+) -> jax.sharding.Mesh:
   """Sizes of the four axes -> mesh; one of them may be -1: what remains of the devices.
 
   Raises ValueError when the product is not the number of devices.
@@ -42,8 +49,12 @@ def _fits(mesh, names, size: int):
 
 
 def weight_sharding(mesh, axes: tuple[str, ...], shape: tuple[int, ...]) -> NamedSharding:
-  """Logical axes and shape of a weight -> its sharding."""
-  return NamedSharding(mesh, P(*(_fits(mesh, WEIGHT_AXES.get(a), n) for a, n in zip(axes, shape, strict=True))))
+  """Logical axes and shape of a weight -> its sharding. A mesh axis splits the first axis that it divides."""
+  names = []
+  for axis, size in zip(axes, shape, strict=True):
+    name = _fits(mesh, WEIGHT_AXES.get(axis), size)
+    names.append(None if name in names else name)
+  return NamedSharding(mesh, P(*names))
 
 
 def replicated(mesh) -> NamedSharding:
@@ -62,8 +73,12 @@ def slot_shardings(slots):
     return None
 
   def leaf(x):
-    rows = BATCH_AXES if x.ndim and x.shape[1 if x.ndim == 5 else 0] % data_ways(mesh) == 0 else None
-    axes = (None, rows, _fits(mesh, 'tensor', x.shape[2])) if x.ndim == 5 else (rows,) * min(x.ndim, 1)
+    rows = (
+      BATCH_AXES if x.ndim and x.shape[1 if x.ndim == 5 else 0] % data_ways(mesh) == 0 else None
+    )
+    axes = (
+      (None, rows, _fits(mesh, 'tensor', x.shape[2])) if x.ndim == 5 else (rows,) * min(x.ndim, 1)
+    )
     return NamedSharding(mesh, P(*axes))
 
   return jax.tree.map(leaf, slots)

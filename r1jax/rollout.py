@@ -74,7 +74,9 @@ def _pad(prompts, prompt_ids, shapes: Shapes):
   """Prompts -> tokens [P, Tp] aligned on the right, lengths [P], ids [P], on the device."""
   longest = max(map(len, prompts))
   if longest > shapes.width or len(prompts) > shapes.prompts:
-    raise ValueError(f'{len(prompts)} prompts of up to {longest} tokens; room for {shapes.prompts} of {shapes.width}')
+    raise ValueError(
+      f'{len(prompts)} prompts of up to {longest} tokens; room for {shapes.prompts} of {shapes.width}'
+    )
   tokens = np.zeros((shapes.prompts, shapes.width), np.int32)
   lengths, ids = np.ones(shapes.prompts, np.int32), np.zeros(shapes.prompts, np.int32)
   for row, prompt in enumerate(prompts):
@@ -88,7 +90,13 @@ class _Queue:
 
   def __init__(self, prompts, group: int, how: SamplingConfig, shapes: Shapes, tokenizer):
     total = len(prompts) * group
-    self.prompts, self.group, self.how, self.shapes, self.tokenizer = prompts, group, how, shapes, tokenizer
+    self.prompts, self.group, self.how, self.shapes, self.tokenizer = (
+      prompts,
+      group,
+      how,
+      shapes,
+      tokenizer,
+    )
     self.tokens = np.zeros((total, how.max_tokens), np.int32)
     self.logprob = np.zeros((total, how.max_tokens), np.float32)
     self.length = np.zeros(total, np.int32)
@@ -128,7 +136,9 @@ class _Queue:
     used = min(self._used(), self.column)
     self.sample = np.where(empty, -1, self.sample[kept])
     self.columns, self.column = columns, used
-    return decoding.rearrange(slots, *jax.device_put((kept, empty, np.int32(used))), columns=columns)
+    return decoding.rearrange(
+      slots, *jax.device_put((kept, empty, np.int32(used))), columns=columns
+    )
 
   def fill(self, slots, ready: decoding.Prompts) -> decoding.Slots:
     """Give free rows to waiting samples."""

@@ -7,7 +7,12 @@ _BISECTIONS = 40
 
 
 def distribution(
-  logits: jax.Array, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, blocked: jax.Array | None = None
+  logits: jax.Array,
+  *,
+  temperature: float = 1.0,
+  top_k: int = 0,
+  top_p: float = 1.0,
+  blocked: jax.Array | None = None,
 ) -> jax.Array:
   """logits [B, V] -> log-probabilities [B, V] in fp32; -inf outside of the support.
 
@@ -54,7 +59,9 @@ def draw(log_p: jax.Array, keys: jax.Array, positions: jax.Array) -> tuple[jax.A
 
   One uniform number a row, from the row's key folded with the position.
   """
-  u = jax.vmap(lambda key, position: jax.random.uniform(jax.random.fold_in(key, position)))(keys, positions)
+  u = jax.vmap(lambda key, position: jax.random.uniform(jax.random.fold_in(key, position)))(
+    keys, positions
+  )
   cumulative = jnp.cumsum(jnp.exp(log_p), axis=-1)
   token = jnp.argmax(cumulative > u[:, None] * cumulative[:, -1:], axis=-1).astype(jnp.int32)
   return token, jnp.take_along_axis(log_p, token[:, None], axis=-1)[:, 0]

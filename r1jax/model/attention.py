@@ -134,7 +134,9 @@ def _mla(w: Mla, x, view, cfg, cache, layer):
   m = cfg.mla
   q_nope, q_rope, entry = _mla_inputs(w, x, view, cfg)
   latent, k_rope = jnp.split(entry[:, 0], [m.kv_latent], axis=-1)
-  kv = shard(jnp.einsum('btc,cnh->bnth', latent, w.kv_b.astype(x.dtype)), 'batch', 'act_heads', None, None)
+  kv = shard(
+    jnp.einsum('btc,cnh->bnth', latent, w.kv_b.astype(x.dtype)), 'batch', 'act_heads', None, None
+  )
   k_nope, v = jnp.split(kv, [m.nope], axis=-1)
   k_rope = jnp.broadcast_to(k_rope[:, None], (*k_nope.shape[:3], m.rope))
   q, k = jnp.concatenate([q_nope, q_rope], axis=-1), jnp.concatenate([k_nope, k_rope], axis=-1)
@@ -149,6 +151,8 @@ def _mla_absorbed(w: Mla, x, view, cfg, cache, layer):
   cache, (keys,) = _store(cache, layer, (entry,), view.column)
   up_k, up_v = jnp.split(w.kv_b.astype(dtype), [m.nope], axis=-1)
   q = jnp.concatenate([jnp.einsum('bnth,cnh->bntc', q_nope, up_k), q_rope], axis=-1)
-  context = kernels.attention(q, keys, keys, view.lo, view.hi, softmax_scale(cfg))[..., : m.kv_latent]
+  context = kernels.attention(q, keys, keys, view.lo, view.hi, softmax_scale(cfg))[
+    ..., : m.kv_latent
+  ]
   out = jnp.einsum('bntc,cnh->bnth', context, up_v)
   return jnp.einsum('bnth,nhd->btd', out, w.o.astype(dtype)), cache

@@ -41,7 +41,9 @@ def bytes_per_token(cfg: ModelConfig, itemsize: int) -> int:
 
 def write(entry: jax.Array, layer: jax.Array, new: jax.Array, column: jax.Array) -> jax.Array:
   """entry [L, B, K, S, H], new [B, K, T, H] -> entry with new at its layer and columns."""
-  return jax.lax.dynamic_update_slice(entry, new[None].astype(entry.dtype), (layer, 0, 0, column, 0))
+  return jax.lax.dynamic_update_slice(
+    entry, new[None].astype(entry.dtype), (layer, 0, 0, column, 0)
+  )
 
 
 def gather(cache: Cache, rows: jax.Array, used: jax.Array, columns: int) -> Cache:

@@ -46,12 +46,17 @@ def inverse_frequencies(rope: Rope, dim: int) -> np.ndarray:
     return freq
   if rope.kind == 'llama3':
     wavelength = 2 * np.pi / freq
-    smooth = (rope.original_positions / wavelength - rope.low_freq) / (rope.high_freq - rope.low_freq)
+    smooth = (rope.original_positions / wavelength - rope.low_freq) / (
+      rope.high_freq - rope.low_freq
+    )
     smooth = np.clip(smooth, 0.0, 1.0)
     return (1 - smooth) * freq / rope.factor + smooth * freq
   if rope.kind == 'yarn':
+
     def turns_to_dim(turns):
-      return dim * math.log(rope.original_positions / (turns * 2 * math.pi)) / (2 * math.log(rope.theta))
+      return (
+        dim * math.log(rope.original_positions / (turns * 2 * math.pi)) / (2 * math.log(rope.theta))
+      )
 
     low = max(math.floor(turns_to_dim(rope.beta_fast)), 0)
     high = min(math.ceil(turns_to_dim(rope.beta_slow)), dim - 1)
@@ -67,7 +72,9 @@ def yarn_mscale(factor: float, mscale: float) -> float:
 
 def rope_angles(rope: Rope, dim: int, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
   """positions [B, T] -> (cos, sin) [B, T, dim / 2] in fp32, times YaRN's ratio of mscales."""
-  angle = positions[..., None].astype(jnp.float32) * jnp.asarray(inverse_frequencies(rope, dim), jnp.float32)
+  angle = positions[..., None].astype(jnp.float32) * jnp.asarray(
+    inverse_frequencies(rope, dim), jnp.float32
+  )
   ratio = 1.0
   if rope.kind == 'yarn' and rope.mscale and rope.mscale_all_dim:
     ratio = yarn_mscale(rope.factor, rope.mscale) / yarn_mscale(rope.factor, rope.mscale_all_dim)

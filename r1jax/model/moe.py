@@ -61,7 +61,7 @@ def route(w: Moe, x: jax.Array, cfg: MoeConfig) -> tuple[jax.Array, jax.Array, j
   The bias moves the choice and not the weight. Groups are ranked by the sum of their two best biased
   affinities (softmax: by the best one), and experts outside of the kept groups are out of reach.
   """
-  logits = x.astype(jnp.float32) @ w.router.astype(jnp.float32)
+  logits = jnp.matmul(x.astype(jnp.float32), w.router.astype(jnp.float32), precision='highest')
   affinity = jax.nn.sigmoid(logits) if cfg.score == 'sigmoid' else jax.nn.softmax(logits, axis=-1)
   choice = jax.lax.stop_gradient(affinity if w.bias is None else affinity + w.bias)
   if cfg.kept_groups < cfg.groups:
@@ -77,7 +77,9 @@ def route(w: Moe, x: jax.Array, cfg: MoeConfig) -> tuple[jax.Array, jax.Array, j
   return weights * cfg.scale, experts, affinity
 
 
-def moe(w: Moe, x: jax.Array, segments: jax.Array | None, cfg: ModelConfig, sequences: int) -> tuple[jax.Array, Routing]:
+def moe(
+  w: Moe, x: jax.Array, segments: jax.Array | None, cfg: ModelConfig, sequences: int
+) -> tuple[jax.Array, Routing]:
   """x [B, T, D] -> (shared + routed experts [B, T, D], Routing). segments [B, T]: 0 is padding, not counted.
 
   `sequences`: the most sequences a row may hold; 0 leaves the balance loss out.
@@ -87,11 +89,15 @@ def moe(w: Moe, x: jax.Array, segments: jax.Array | None, cfg: ModelConfig, sequ
   routed = _experts(w, x, weights.reshape(batch, length, -1), experts.reshape(batch, length, -1))
   out = routed if w.shared is None else routed + swiglu(w.shared, x)
   live = jnp.ones((batch, length), bool) if segments is None else segments > 0
-  counts = jax.nn.one_hot(experts, cfg.moe.experts, dtype=jnp.float32).sum(-2).reshape(batch, length, -1)
+  counts = (
+    jax.nn.one_hot(experts, cfg.moe.experts, dtype=jnp.float32).sum(-2).reshape(batch, length, -1)
+  )
   counts = counts * live[..., None]
   balance = jnp.float32(0)
   if sequences and segments is not None:
-    balance = balance_loss(counts, affinity.reshape(batch, length, -1), segments, cfg.moe, sequences)
+    balance = balance_loss(
+      counts, affinity.reshape(batch, length, -1), segments, cfg.moe, sequences
+    )
   return out, Routing(counts.sum((0, 1)), balance)
 
 
@@ -117,8 +123,17 @@ def _experts(w: Moe, x, weights, experts):
   tensor = 'tensor' if w.gate.shape[2] % mesh.shape['tensor'] == 0 else None
   expert = 'expert' if ways > 1 else None
   rows = P(mesh_lib.BATCH_AXES) if x.shape[0] % mesh_lib.data_ways(mesh) == 0 else P()
-  body = functools.partial(_ring_of_experts, gathered=ways > 1 and rows != P(), expert=expert, tensor=tensor)
-  specs = (P(expert, None, tensor), P(expert, None, tensor), P(expert, tensor, None), rows, rows, rows)
+  body = functools.partial(
+    _ring_of_experts, gathered=ways > 1 and rows != P(), expert=expert, tensor=tensor
+  )
+  specs = (
+    P(expert, None, tensor),
+    P(expert, None, tensor),
+    P(expert, tensor, None),
+    rows,
+    rows,
+    rows,
+  )
   return jax.shard_map(body, in_specs=specs, out_specs=rows, check_vma=False)(
     w.gate, w.up, w.down, x, weights, experts
   )
@@ -127,7 +142,9 @@ def _experts(w: Moe, x, weights, experts):
 def _ring_of_experts(gate, up, down, x, weights, experts, *, gathered, expert, tensor):
   """One shard: its experts on the tokens of its whole expert group, summed and handed back."""
   if gathered:
-    x, weights, experts = (jax.lax.all_gather(a, 'expert', tiled=True) for a in (x, weights, experts))
+    x, weights, experts = (
+      jax.lax.all_gather(a, 'expert', tiled=True) for a in (x, weights, experts)
+    )
   first = jax.lax.axis_index('expert') * gate.shape[0] if expert else 0
   out = _local_experts(gate, up, down, x, weights, experts, first)
   if tensor:
@@ -175,7 +192,10 @@ def _dispatch(x, source, slot):
   return x.at[source].get(mode='fill', fill_value=0)
 
 
-_dispatch.defvjp(lambda x, source, slot: (_dispatch(x, source, slot), slot), lambda slot, g: (g[slot].sum(1), None, None))
+_dispatch.defvjp(
+  lambda x, source, slot: (_dispatch(x, source, slot), slot),
+  lambda slot, g: (g[slot].sum(1), None, None),
+)
 
 
 @jax.custom_vjp
@@ -193,7 +213,9 @@ def _collect_backward(saved, g):
   return jnp.einsum('zcd,zc->zd', rows, mine.astype(g.dtype)), None, None
 
 
-_collect.defvjp(lambda rows, slot, source: (_collect(rows, slot, source), (slot, source)), _collect_backward)
+_collect.defvjp(
+  lambda rows, slot, source: (_collect(rows, slot, source), (slot, source)), _collect_backward
+)
 
 
 def bias_step(bias: jax.Array, load: jax.Array, speed: float) -> jax.Array:

@@ -16,18 +16,24 @@ def mtp_hidden(w: Transformer, cfg: ModelConfig, hidden: jax.Array, next_tokens:
   """
   m = w.mtp
   embedded = rms_norm(m.embed_norm, w.embed[next_tokens].astype(hidden.dtype), cfg.norm_eps)
-  x = jnp.concatenate([embedded, rms_norm(m.hidden_norm, hidden, cfg.norm_eps)], axis=-1) @ m.project.astype(hidden.dtype)
+  x = jnp.concatenate(
+    [embedded, rms_norm(m.hidden_norm, hidden, cfg.norm_eps)], axis=-1
+  ) @ m.project.astype(hidden.dtype)
   x, _, _ = run_block(m.block, x, segments, view_of(positions, cfg), cfg)
   return rms_norm(m.final_norm, x, cfg.norm_eps)
 
 
-def mtp_logprobs(w: Transformer, cfg: ModelConfig, hidden, targets, positions, segments=None) -> tuple[jax.Array, jax.Array]:
+def mtp_logprobs(
+  w: Transformer, cfg: ModelConfig, hidden, targets, positions, segments=None
+) -> tuple[jax.Array, jax.Array]:
   """hidden [B, T, D], targets [B, T] = token t + 1 -> (log-probability of token t + 2 [B, T], valid bool [B, T]).
 
   valid: t + 2 exists and belongs to the same sequence as t.
   """
   after = jnp.roll(targets, -1, axis=1)
-  follows = (jnp.roll(positions, -1, axis=1) == positions + 1) & (jnp.arange(targets.shape[1]) < targets.shape[1] - 1)
+  follows = (jnp.roll(positions, -1, axis=1) == positions + 1) & (
+    jnp.arange(targets.shape[1]) < targets.shape[1] - 1
+  )
   out = mtp_hidden(w, cfg, hidden, targets, positions, segments)
   logprob, _ = token_logprobs(w, cfg, out, after)
   return logprob, follows

@@ -103,7 +103,14 @@ class ModelConfig:
     return sizes
 
 
-_V3_ROPE = Rope(kind='yarn', factor=40.0, original_positions=4096, mscale=1.0, mscale_all_dim=1.0, interleaved=True)
+_V3_ROPE = Rope(
+  kind='yarn',
+  factor=40.0,
+  original_positions=4096,
+  mscale=1.0,
+  mscale_all_dim=1.0,
+  interleaved=True,
+)
 
 
 def _deepseek_v3(name='deepseek_v3') -> ModelConfig:
@@ -152,7 +159,14 @@ def _llama(name, layers, embed, mlp, heads) -> ModelConfig:
 
 def _tiny_moe() -> ModelConfig:
   """DeepSeek-V3 in small: MLA with both latents, YaRN, grouped sigmoid routing, a shared expert, MTP."""
-  rope = Rope(kind='yarn', factor=4.0, original_positions=256, mscale=1.0, mscale_all_dim=1.0, interleaved=True)
+  rope = Rope(
+    kind='yarn',
+    factor=4.0,
+    original_positions=256,
+    mscale=1.0,
+    mscale_all_dim=1.0,
+    interleaved=True,
+  )
   return ModelConfig(
     name='tiny_moe', family='deepseek_v3', vocab=512, embed=128, layers=4, heads=4, kv_heads=4, head_dim=32,
     mlp=256, rope=rope, max_positions=1024, mtp=1,

@@ -76,9 +76,13 @@ def spec(cfg: ModelConfig) -> Transformer:
   return Transformer(Weight('vocab embed'), tuple(stacks), Weight('embed', 'ones'), head, mtp)
 
 
-def run_block(w: Block, x, segments, view: View, cfg: ModelConfig, sequences=0, cache=None, layer=None):
+def run_block(
+  w: Block, x, segments, view: View, cfg: ModelConfig, sequences=0, cache=None, layer=None
+):
   """x [B, T, D] -> (x [B, T, D], cache entries, Routing or None)."""
-  out, entries = attend(w.attention, rms_norm(w.attention_norm, x, cfg.norm_eps), view, cfg, cache, layer)
+  out, entries = attend(
+    w.attention, rms_norm(w.attention_norm, x, cfg.norm_eps), view, cfg, cache, layer
+  )
   x = x + out
   normed = rms_norm(w.ffn_norm, x, cfg.norm_eps)
   if isinstance(w.ffn, Moe):

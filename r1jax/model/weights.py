@@ -85,4 +85,6 @@ def init(spec, cfg: ModelConfig, key: jax.Array):
 
 def count(spec, cfg: ModelConfig) -> int:
   """Number of parameters of a spec."""
-  return sum(math.prod(w.shape(cfg)) for w in jax.tree.leaves(spec, is_leaf=lambda x: isinstance(x, Weight)))
+  return sum(
+    math.prod(w.shape(cfg)) for w in jax.tree.leaves(spec, is_leaf=lambda x: isinstance(x, Weight))
+  )

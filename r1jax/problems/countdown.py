@@ -159,5 +159,5 @@ def _solve(numbers: tuple[int, ...], target: Fraction) -> Iterator[tuple[str, st
 def _bracket(text: str, inner: str, outer: str, right: bool) -> str:
   """Brackets an operand that precedence, or grouping from the left, would read otherwise."""
   looser = inner in '+-' and outer in '*/'
-  regrouped = right and (outer == '-' and inner in '+-' or outer == '/' and inner in '*/')
+  regrouped = right and ((outer == '-' and inner in '+-') or (outer == '/' and inner in '*/'))
   return f'({text})' if inner and (looser or regrouped) else text
