@@ -1,5 +1,6 @@
 """The device side of a rollout: prefill, start, decode and rearrange a batch of rows. Four jitted programs."""
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -38,9 +39,12 @@ class SamplingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Shapes:
-  """The shapes a rollout may use: prompts, their width, rows in falling and cache columns in rising order."""
+  """The shapes a rollout may use: prompts, samples of each, the prompts' width, rows in falling and cache columns
+  in rising order.
+  """
 
   prompts: int
+  group: int
   width: int
   rows: tuple[int, ...]
   columns: tuple[int, ...]
@@ -58,13 +62,13 @@ def shapes_of(prompts: int, group: int, longest: int, how: SamplingConfig, ways:
   columns, last = [width + 2 * CHUNK], width + how.max_tokens + CHUNK
   while columns[-1] < last:
     columns.append(min(-(-columns[-1] * 3 // (2 * CHUNK)) * CHUNK, last))
-  return Shapes(prompts, width, tuple(rows), tuple(columns))
+  return Shapes(prompts, group, width, tuple(rows), tuple(columns))
 
 
 @struct.dataclass
 class Slots:
   """B rows being decoded: hidden [B, D] of the newest token, key data [B, 2], position [B] of the token to come,
-  count [B] of tokens drawn, done [B].
+  count [B] of tokens drawn. Which rows hold a sample is the host's business.
   """
 
   cache: Cache
@@ -72,7 +76,6 @@ class Slots:
   keys: jax.Array
   position: jax.Array
   count: jax.Array
-  done: jax.Array
 
 
 @struct.dataclass
@@ -101,12 +104,22 @@ def prefill(
 
 
 @functools.partial(jax.jit, static_argnames='columns')
-def rearrange(
-  slots: Slots, rows: jax.Array, done: jax.Array, used: jax.Array, columns: int
-) -> Slots:
-  """Keep rows [B'] with their last `used` columns in a cache of `columns`; done [B'] marks the empty ones."""
+def rearrange(slots: Slots, rows: jax.Array, used: jax.Array, columns: int) -> Slots:
+  """Keep rows [B'] with their last `used` columns in a cache of `columns`."""
   kept = jax.tree.map(lambda x: x[rows], slots.replace(cache=None))
-  return kept.replace(cache=cache_lib.gather(slots.cache, rows, used, columns), done=done)
+  cache = cache_lib.gather(slots.cache, rows, used, columns)
+  return _constrain(kept.replace(cache=cache))
+
+
+def _constrain(slots: Slots) -> Slots:
+  """Rows over the batch axes of the mesh, as in empty_slots: every program hands on what the next was compiled for."""
+  entries = jax.tree.map(
+    lambda x: shard(x, None, 'batch', 'act_heads', None, None), slots.cache.entries
+  )
+  rows = jax.tree.map(
+    lambda x: shard(x, 'batch', *[None] * (x.ndim - 1)), slots.replace(cache=None)
+  )
+  return rows.replace(cache=Cache(entries, shard(slots.cache.column)))
 
 
 @functools.partial(jax.jit, donate_argnums=0)
@@ -120,13 +133,14 @@ def insert(slots: Slots, prompts: 'Prompts', prompt: jax.Array, sample: jax.Arra
     here = jnp.where(new[None, :, None, None, None], entry[:, prompt].astype(old.dtype), there)
     return jax.lax.dynamic_update_slice(old, here, at)
 
-  return Slots(
-    cache=Cache(jax.tree.map(place, slots.cache.entries, prompts.entries), slots.cache.column),
-    hidden=jnp.where(new[:, None], prompts.hidden[prompt], slots.hidden),
-    keys=jnp.where(new[:, None], prompts.keys[sample], slots.keys),
-    position=jnp.where(new, prompts.lengths[prompt], slots.position),
-    count=jnp.where(new, 0, slots.count),
-    done=jnp.where(new, False, slots.done),
+  return _constrain(
+    Slots(
+      cache=Cache(jax.tree.map(place, slots.cache.entries, prompts.entries), slots.cache.column),
+      hidden=jnp.where(new[:, None], prompts.hidden[prompt], slots.hidden),
+      keys=jnp.where(new[:, None], prompts.keys[sample], slots.keys),
+      position=jnp.where(new, prompts.lengths[prompt], slots.position),
+      count=jnp.where(new, 0, slots.count),
+    )
   )
 
 
@@ -134,42 +148,40 @@ def insert(slots: Slots, prompts: 'Prompts', prompt: jax.Array, sample: jax.Arra
 def decode(
   w: Transformer,
   slots: Slots,
-  limit: jax.Array,
+  live: jax.Array,
   cfg: ModelConfig,
   how: SamplingConfig,
   eos: tuple[int, ...],
 ):
-  """Draw up to `limit` <= CHUNK tokens a row -> (slots, tokens [B, CHUNK], logprob [B, CHUNK], steps taken)."""
-  rows = slots.done.shape[0]
+  """Draw up to CHUNK tokens in each live [B] row -> (slots, tokens, logprob [B, CHUNK], steps taken)."""
 
   def more(carry):
-    slots, _, _, step = carry
-    return (step < limit) & ~jnp.all(slots.done)
+    _, live, _, _, step = carry
+    return (step < CHUNK) & jnp.any(live)
 
   def one(carry):
-    slots, tokens, logprob, step = carry
+    slots, live, tokens, logprob, step = carry
     token, log_p = _draw(w, slots, how, eos)
     tokens = jax.lax.dynamic_update_slice(tokens, token[:, None], (0, step))
     logprob = jax.lax.dynamic_update_slice(logprob, log_p[:, None], (0, step))
     out = forward(w, cfg, token[:, None], slots.position[:, None], cache=slots.cache)
-    live = (~slots.done).astype(jnp.int32)
-    count = slots.count + live
-    ended = jnp.any(token[:, None] == jnp.asarray(eos), axis=-1) | (count >= how.max_tokens)
+    moved = live.astype(jnp.int32)
     slots = Slots(
       cache=Cache(out.entries, slots.cache.column + 1),
       hidden=out.hidden[:, 0],
       keys=slots.keys,
-      position=slots.position + live,
-      count=count,
-      done=slots.done | ended,
+      position=slots.position + moved,
+      count=slots.count + moved,
     )
-    return slots, tokens, logprob, step + 1
+    ended = jnp.any(token[:, None] == jnp.asarray(eos, jnp.int32), axis=-1) | (
+      slots.count >= how.max_tokens
+    )
+    return slots, live & ~ended, tokens, logprob, step + 1
 
-  blank = jnp.zeros((rows, CHUNK))
-  slots, tokens, logprob, steps = jax.lax.while_loop(
-    more, one, (slots, blank.astype(jnp.int32), blank, jnp.int32(0))
-  )
-  return slots, shard(tokens, None, None), shard(logprob, None, None), steps
+  blank = jnp.zeros((live.shape[0], CHUNK))
+  start = (slots, shard(live, 'batch'), blank.astype(jnp.int32), blank, jnp.int32(0))
+  slots, _, tokens, logprob, steps = jax.lax.while_loop(more, one, start)
+  return _constrain(slots), shard(tokens, None, None), shard(logprob, None, None), shard(steps)
 
 
 def _draw(w: Transformer, slots: Slots, how: SamplingConfig, eos: tuple[int, ...]):
@@ -177,7 +189,7 @@ def _draw(w: Transformer, slots: Slots, how: SamplingConfig, eos: tuple[int, ...
   z = logits(w, slots.hidden)
   blocked = None
   if how.min_tokens:
-    ends = jnp.zeros(z.shape[-1], bool).at[jnp.asarray(eos)].set(True)
+    ends = jnp.zeros(z.shape[-1], bool).at[jnp.asarray(eos, jnp.int32)].set(True)
     blocked = ends & (slots.count < how.min_tokens)[:, None]
   if how.temperature == 0:
     return sampling.greedy(sampling.distribution(z, blocked=blocked))
@@ -198,37 +210,46 @@ def empty_slots(cfg: ModelConfig, rows: int, columns: int, width: int) -> Slots:
     for layers in stacks
     if layers
   )
-  counts = np.zeros(rows, np.int32)
+  counts, keys = np.zeros(rows, np.int32), np.zeros((rows, 2), np.uint32)
   hidden = np.zeros((rows, cfg.embed), cfg.compute_dtype)
-  slots = Slots(
-    Cache(entries, np.int32(width)),
-    hidden,
-    np.zeros((rows, 2), np.uint32),
-    counts,
-    counts,
-    np.ones(rows, bool),
-  )
+  slots = Slots(Cache(entries, np.int32(width)), hidden, keys, counts, counts)
   return jax.device_put(slots, mesh_lib.slot_shardings(slots))
+
+
+def on_device(tree):
+  """Host arrays -> device arrays, whole on every device of the current mesh."""
+  mesh = mesh_lib.get_mesh()
+  return jax.device_put(tree, mesh and mesh_lib.replicated(mesh))
 
 
 def warm_up(
   w: Transformer, cfg: ModelConfig, shapes: Shapes, how: SamplingConfig, eos: tuple[int, ...]
 ) -> None:
   """Compile every program that a rollout of these shapes can need, two at a time, without decoding a token."""
-  zero = jax.device_put(np.int32(0))
+  blank = np.zeros((shapes.prompts, shapes.width), np.int32)
+  ones = np.ones(shapes.prompts, np.int32)
+  prompts = prefill(w, *on_device((blank, ones, ones, jax.random.key(0))), cfg, shapes.group)
+  mesh = mesh_lib.get_mesh()
 
   def compile_one(size):
     rows, columns = size
-    slots = decode(w, empty_slots(cfg, rows, columns, shapes.width), zero, cfg, how, eos)[0]
-    for to_rows, to_columns in next_shapes(shapes, rows, columns):
-      slots = empty_slots(cfg, rows, columns, shapes.width)
-      keep = jax.device_put(
-        (np.zeros(to_rows, np.int32), np.ones(to_rows, bool), np.int32(shapes.width))
-      )
-      rearrange(slots, *keep, columns=to_columns)
+    with jax.set_mesh(mesh) if mesh else contextlib.nullcontext():  # a thread starts without one
+      _compile(w, prompts, cfg, shapes, how, eos, rows, columns)
 
   with ThreadPoolExecutor(2) as pool:
     list(pool.map(compile_one, itertools.product(shapes.rows, shapes.columns)))
+
+
+def _compile(w, prompts, cfg, shapes, how, eos, rows, columns):
+  """The programs whose input is slots of `rows` rows and `columns` columns."""
+  empty = lambda: empty_slots(cfg, rows, columns, shapes.width)
+  decode(w, empty(), on_device(np.zeros(rows, bool)), cfg, how, eos)
+  if rows == shapes.rows[0]:
+    nobody = np.full(rows, -1, np.int32)
+    insert(empty(), prompts, *on_device((nobody, nobody)))
+  for to_rows, to_columns in next_shapes(shapes, rows, columns):
+    keep = (np.zeros(to_rows, np.int32), np.int32(shapes.width))
+    rearrange(empty(), *on_device(keep), columns=to_columns)
 
 
 def next_shapes(shapes: Shapes, rows: int, columns: int) -> list[tuple[int, int]]:

@@ -87,7 +87,7 @@ def slot_shardings(slots):
 def get_mesh():
   """The concrete mesh set by `jax.set_mesh`, or None."""
   mesh = jax.sharding.get_mesh()
-  return None if mesh.empty or mesh.size == 1 else mesh
+  return None if mesh.empty else mesh
 
 
 def data_ways(mesh) -> int:

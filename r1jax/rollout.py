@@ -50,39 +50,46 @@ def generate(
   """P prompts (token arrays) with their ids -> Rollouts with `group` samples each.
 
   Noise is folded from (step key, prompt id, sample id, position in the completion), so that a sample does
-  not depend on what else is in the batch. Raises ValueError when a prompt or their number exceeds `shapes`.
+  not depend on what else is in the batch. Raises ValueError for what `shapes` are not made for.
   """
   shapes = shapes or shapes_of(len(prompts), group, max(map(len, prompts)), how)
+  _check(prompts, group, shapes)
   eos = end_tokens(tokenizer)
-  ready = decoding.prefill(w, *_pad(prompts, prompt_ids, shapes), step_key, cfg, group)
+  ready = decoding.prefill(
+    w, *_pad(prompts, prompt_ids, shapes), decoding.on_device(step_key), cfg, group
+  )
   queue = _Queue(prompts, group, how, shapes, tokenizer)
   slots = decoding.empty_slots(cfg, shapes.rows[0], shapes.columns[0], shapes.width)
   while not queue.finished():
     slots = queue.make_room(slots)
     slots = queue.fill(slots, ready)
-    slots, tokens, logprob, steps = decoding.decode(w, slots, queue.limit(), cfg, how, eos)
-    slots = queue.record(slots, *jax.device_get((tokens, logprob, steps)), eos)
+    slots, *drawn = decoding.decode(w, slots, queue.live(), cfg, how, eos)
+    queue.record(*jax.device_get(drawn), eos)
   return queue.rollouts()
 
 
 def end_tokens(tokenizer) -> tuple[int, ...]:
-  """Ids that end a completion."""
-  return tuple(int(e) for e in np.atleast_1d(tokenizer.eos))
+  """Ids that end a completion; none where the tokenizer has no EOS."""
+  return () if tokenizer.eos is None else tuple(int(e) for e in np.atleast_1d(tokenizer.eos))
+
+
+def _check(prompts, group: int, shapes: Shapes) -> None:
+  asked = (len(prompts), group, max(map(len, prompts)))
+  room = (shapes.prompts, shapes.group, shapes.width)
+  if asked[0] > room[0] or asked[1] != room[1] or asked[2] > room[2]:
+    raise ValueError(
+      f'shapes are for {room[0]} prompts, {room[1]} samples of each, {room[2]} tokens a prompt: these are {asked}'
+    )
 
 
 def _pad(prompts, prompt_ids, shapes: Shapes):
   """Prompts -> tokens [P, Tp] aligned on the right, lengths [P], ids [P], on the device."""
-  longest = max(map(len, prompts))
-  if longest > shapes.width or len(prompts) > shapes.prompts:
-    raise ValueError(
-      f'{len(prompts)} prompts of up to {longest} tokens; room for {shapes.prompts} of {shapes.width}'
-    )
   tokens = np.zeros((shapes.prompts, shapes.width), np.int32)
   lengths, ids = np.ones(shapes.prompts, np.int32), np.zeros(shapes.prompts, np.int32)
   for row, prompt in enumerate(prompts):
     tokens[row, shapes.width - len(prompt) :] = prompt
     lengths[row], ids[row] = len(prompt), prompt_ids[row]
-  return jax.device_put((tokens, lengths, ids))
+  return decoding.on_device((tokens, lengths, ids))
 
 
 class _Queue:
@@ -90,13 +97,8 @@ class _Queue:
 
   def __init__(self, prompts, group: int, how: SamplingConfig, shapes: Shapes, tokenizer):
     total = len(prompts) * group
-    self.prompts, self.group, self.how, self.shapes, self.tokenizer = (
-      prompts,
-      group,
-      how,
-      shapes,
-      tokenizer,
-    )
+    self.prompts, self.group, self.how = prompts, group, how
+    self.shapes, self.tokenizer = shapes, tokenizer
     self.tokens = np.zeros((total, how.max_tokens), np.int32)
     self.logprob = np.zeros((total, how.max_tokens), np.float32)
     self.length = np.zeros(total, np.int32)
@@ -105,6 +107,8 @@ class _Queue:
     self.started = 0  # samples that have been given a row
     self.columns, self.column = shapes.columns[0], shapes.width
     self.decoded = 0
+    # Tokens before a chunk in which a stop string may begin: one a byte, and some that decode to nothing.
+    self.reach = max((len(stop.encode()) for stop in how.stop), default=0) + 8
 
   def finished(self) -> bool:
     return self.started == len(self.length) and not (self.sample >= 0).any()
@@ -132,13 +136,10 @@ class _Queue:
     live = np.flatnonzero(self.sample >= 0)
     kept = np.zeros(rows, np.int32)
     kept[: len(live)] = live
-    empty = np.arange(rows) >= len(live)
     used = min(self._used(), self.column)
-    self.sample = np.where(empty, -1, self.sample[kept])
+    self.sample = np.where(np.arange(rows) < len(live), self.sample[kept], -1)
     self.columns, self.column = columns, used
-    return decoding.rearrange(
-      slots, *jax.device_put((kept, empty, np.int32(used))), columns=columns
-    )
+    return decoding.rearrange(slots, *decoding.on_device((kept, np.int32(used))), columns=columns)
 
   def fill(self, slots, ready: decoding.Prompts) -> decoding.Slots:
     """Give free rows to waiting samples."""
@@ -148,12 +149,13 @@ class _Queue:
     sample = np.full(len(self.sample), -1, np.int32)
     sample[free] = np.arange(self.started, self.started + len(free))
     self.sample[free], self.started = sample[free], self.started + len(free)
-    return decoding.insert(slots, ready, *jax.device_put((sample // self.group, sample)))
+    return decoding.insert(slots, ready, *decoding.on_device((sample // self.group, sample)))
 
-  def limit(self):
-    return jax.device_put(np.int32(CHUNK))
+  def live(self) -> jax.Array:
+    """Rows [B] that hold a sample, on the device."""
+    return decoding.on_device(self.sample >= 0)
 
-  def record(self, slots, tokens, logprob, steps, eos) -> decoding.Slots:
+  def record(self, tokens, logprob, steps, eos) -> None:
     """Append a chunk [B, CHUNK] to every row's sample, up to its end; rows that ended become free."""
     self.decoded += int(steps) * len(self.sample)
     self.column += int(steps)
@@ -169,18 +171,20 @@ class _Queue:
       self.ended[sample] = stopped or len(end) > 0
       if self.ended[sample] or self.length[sample] == self.how.max_tokens:
         self.sample[row] = -1
-    return slots.replace(done=jax.device_put(self.sample < 0)) if self.how.stop else slots
 
   def _cut(self, sample: int, have: int, new: np.ndarray) -> tuple[bool, np.ndarray]:
     """(whether a stop string was completed, the new tokens up to the one that completed it)."""
     if not self.how.stop:
       return False, new
-    so_far = self.tokens[sample, :have].tolist()
-    for count in range(1, len(new) + 1):
-      text = self.tokenizer.decode(so_far + new[:count].tolist())
-      if any(stop in text for stop in self.how.stop):
-        return True, new[:count]
-    return False, new
+    before = self.tokens[sample, max(have - self.reach, 0) : have].tolist()
+
+    def found(count: int) -> bool:
+      text = self.tokenizer.decode(before + new[:count].tolist())
+      return any(stop in text for stop in self.how.stop)
+
+    if not found(len(new)):
+      return False, new
+    return True, new[: next(c for c in range(1, len(new) + 1) if found(c))]
 
   def rollouts(self) -> Rollouts:
     shape = (len(self.prompts), self.group)

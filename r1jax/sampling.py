@@ -62,8 +62,11 @@ def draw(log_p: jax.Array, keys: jax.Array, positions: jax.Array) -> tuple[jax.A
   u = jax.vmap(lambda key, position: jax.random.uniform(jax.random.fold_in(key, position)))(
     keys, positions
   )
-  cumulative = jnp.cumsum(jnp.exp(log_p), axis=-1)
-  token = jnp.argmax(cumulative > u[:, None] * cumulative[:, -1:], axis=-1).astype(jnp.int32)
+  # Rounding makes a cumulative sum rise a little over tokens of probability zero: those are left out.
+  possible = log_p > -jnp.inf
+  cumulative = jnp.where(possible, jnp.cumsum(jnp.exp(log_p), axis=-1), 0.0)
+  total = cumulative.max(-1, keepdims=True)
+  token = jnp.argmax(cumulative > u[:, None] * total, axis=-1).astype(jnp.int32)
   return token, jnp.take_along_axis(log_p, token[:, None], axis=-1)[:, 0]
 
 

@@ -6,6 +6,7 @@ log-probabilities of the policy and of the (equal) reference, entropies, the los
 with k3, epsilon 0.2) and the gradient of every weight.
 """
 
+import dataclasses
 import pathlib
 
 import jax
@@ -14,9 +15,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from r1jax.advantage import advantages
+from r1jax.algorithms import algorithm
+from r1jax.batch import Batch
 from r1jax.model import hf
 from r1jax.model.sizes import ModelConfig, Rope
 from r1jax.model.transformer import forward, token_logprobs
+from r1jax.objective import denominator, policy_objective
 
 CONFIG = ModelConfig(
   name='oracle',
@@ -33,7 +38,7 @@ CONFIG = ModelConfig(
   tied=True,
   qkv_bias=True,
 )
-BETA, EPSILON = 0.001, 0.2
+OBJECTIVE = algorithm('grpo').objective(max_tokens=16)
 
 
 @pytest.fixture(scope='module')
@@ -72,23 +77,53 @@ def test_logprobs_and_entropies(oracle, params):
   np.testing.assert_allclose(entropy[live], oracle['entropy'][live], rtol=1e-5, atol=1e-5)
 
 
-def test_loss_and_every_gradient_by_the_formula(oracle, params, tmp_path):
-  mask = jnp.asarray(oracle['completion_mask'], jnp.float32)
-  advantage = jnp.asarray(oracle['advantages'])[:, None]
-  reference = jnp.asarray(oracle['ref_per_token_logps'])
+def batch_of(oracle, **changed):
+  """The completions as rows [32, 16] of one sequence each. The file has no old policy: the ratio is 1."""
+  mask = oracle['completion_mask'].astype(np.float32)
+  values = {
+    'segments': np.ones(mask.shape, np.int32),
+    'mask': mask,
+    'length': np.broadcast_to(mask.sum(1, keepdims=True), mask.shape),
+    'advantage': np.broadcast_to(oracle['advantages'][:, None], mask.shape),
+    'reference_logprob': oracle['ref_per_token_logps'],
+    'sequences': np.int32(len(mask)),
+    'learned': np.int32(mask.sum()),
+  }
+  nothing = {f.name: np.zeros(mask.shape, np.float32) for f in dataclasses.fields(Batch)}
+  return Batch(**(nothing | values | changed))
 
-  def loss(params):
-    logprob, _ = completion_logprobs(params, oracle)
-    ratio = jnp.exp(logprob - jax.lax.stop_gradient(logprob))
-    clipped = jnp.clip(ratio, 1 - EPSILON, 1 + EPSILON)
-    gap = reference - logprob
-    token = BETA * (jnp.exp(gap) - gap - 1) - jnp.minimum(ratio * advantage, clipped * advantage)
-    return ((token * mask).sum(1) / mask.sum(1)).mean()
 
-  value, grad = jax.jit(jax.value_and_grad(loss))(untie(params))
+def loss_of(params, oracle, batch):
+  logprob, entropy = completion_logprobs(params, oracle)
+  total, _ = policy_objective(logprob, entropy, batch, OBJECTIVE, 1, on_policy=True)
+  return total / denominator(batch.sequences, batch.learned, OBJECTIVE)
+
+
+def test_advantages(oracle):
+  """Groups of 8. TRL shuffles after it has computed them, so the two are compared in order of size."""
+  ours = advantages(oracle['rewards_preshuffle'].reshape(4, 8), 'group')
+  np.testing.assert_allclose(np.sort(ours.ravel()), np.sort(oracle['advantages']), 1e-5, 1e-6)
+
+
+def test_loss_and_every_gradient(oracle, params, tmp_path):
+  step = jax.jit(jax.value_and_grad(lambda p: loss_of(p, oracle, batch_of(oracle))))
+  value, grad = step(untie(params))
   # On policy the advantages cancel: the loss is rounding (1e-8) of terms of about one.
   np.testing.assert_allclose(value, oracle['loss'], rtol=0, atol=1e-7)
   compare_gradients(grad, oracle, tmp_path / 'gradient')
+
+
+def test_loss_that_is_not_rounding(oracle, params):
+  """Advantages and a reference that do not cancel, and the formula on the file's log-probabilities."""
+  random, shape = np.random.default_rng(0), oracle['completion_mask'].shape
+  advantage = np.broadcast_to(1 + random.random((32, 1)), shape).astype(np.float32)
+  reference = oracle['per_token_logps'] + random.normal(size=shape).astype(np.float32)
+  changed = batch_of(oracle, advantage=advantage, reference_logprob=reference)
+  gap = np.where(changed.mask > 0, reference - oracle['per_token_logps'], 0.0).astype(np.float64)
+  token = 0.001 * (np.exp(gap) - gap - 1) - advantage
+  expected = ((token * changed.mask).sum(1) / changed.mask.sum(1)).mean()
+  value = jax.jit(lambda p: loss_of(p, oracle, changed))(params)
+  np.testing.assert_allclose(value, expected, rtol=1e-5)
 
 
 def untie(params):

@@ -89,7 +89,36 @@ _FIXED = {
 }
 _FIXED_MLA = {'moe_layer_freq': 1, 'rope_interleave': True}
 _IGNORED = frozenset(
-  ['architectures', 'model_type', 'auto_map', 'torch_dtype', 'dtype', 'transformers_version', 'use_cache', 'layer_types', 'attention_dropout', 'pretraining_tp', 'ep_size', 'aux_loss_alpha', 'router_aux_loss_coef', 'seq_aux', 'head_dim', 'max_window_layers', 'sliding_window', 'pad_token_id', '_name_or_path', 'qk_head_dim', 'rope_theta', 'rope_scaling', 'rope_parameters', 'num_nextn_predict_layers', 'num_mtp_layers', 'return_dict', 'id2label', 'label2id']
+  [
+    'architectures',
+    'model_type',
+    'auto_map',
+    'torch_dtype',
+    'dtype',
+    'transformers_version',
+    'use_cache',
+    'layer_types',
+    'attention_dropout',
+    'pretraining_tp',
+    'ep_size',
+    'aux_loss_alpha',
+    'router_aux_loss_coef',
+    'seq_aux',
+    'head_dim',
+    'max_window_layers',
+    'sliding_window',
+    'pad_token_id',
+    '_name_or_path',
+    'qk_head_dim',
+    'rope_theta',
+    'rope_scaling',
+    'rope_parameters',
+    'num_nextn_predict_layers',
+    'num_mtp_layers',
+    'return_dict',
+    'id2label',
+    'label2id',
+  ]
 )
 HOW_COMPUTED = ('param_dtype', 'compute_dtype', 'remat', 'logits_chunk')
 

@@ -88,3 +88,8 @@ def count(spec, cfg: ModelConfig) -> int:
   return sum(
     math.prod(w.shape(cfg)) for w in jax.tree.leaves(spec, is_leaf=lambda x: isinstance(x, Weight))
   )
+
+
+def cast(params, goal):
+  """Parameters -> the same values in the dtypes of an abstract tree."""
+  return jax.tree.map(lambda x, like: x.astype(like.dtype), params, goal)

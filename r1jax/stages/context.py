@@ -1,0 +1,110 @@
+"""What every stage is given: the experiment, the devices, the tokenizer, and the policy as it now stands."""
+
+import dataclasses
+import json
+import os
+import threading
+from pathlib import Path
+
+import jax
+
+from r1jax import problems as problems_lib
+from r1jax.checkpoint import Checkpointer
+from r1jax.config import Experiment, Stage
+from r1jax.model import hf, weights
+from r1jax.model.transformer import Transformer, spec
+from r1jax.problems import Problem
+from r1jax.prompts import encode
+
+
+class Preempted(Exception):
+  """The process was asked to stop; what it had is saved, and a second start goes on from there."""
+
+
+@dataclasses.dataclass
+class Context:
+  """params: of the policy, None until somebody asks. stopping: set by SIGTERM."""
+
+  experiment: Experiment
+  workdir: Path
+  mesh: jax.sharding.Mesh
+  tokenizer: object
+  stopping: threading.Event = dataclasses.field(default_factory=threading.Event)
+  _params: Transformer | None = None
+
+  def __post_init__(self):
+    settings = self.experiment.model
+    self.model = dataclasses.replace(
+      settings.config(), bos=self.tokenizer.bos, eos=self.tokenizer.eos
+    )
+
+  @property
+  def sharded(self) -> jax.sharding.Mesh | None:
+    """The mesh, None on a single device."""
+    return None if self.mesh.size == 1 else self.mesh
+
+  def root_key(self) -> jax.Array:
+    return jax.random.key(self.experiment.seed)
+
+  def folder(self, stage: Stage) -> Path:
+    return self.workdir / stage.name
+
+  def checkpointer(self, stage: Stage) -> Checkpointer:
+    return Checkpointer(self.folder(stage) / 'checkpoints')
+
+  def raise_if_stopping(self) -> None:
+    if self.stopping.is_set():
+      raise Preempted
+
+  def problems(self, split: str) -> list[Problem]:
+    """The problems of a split whose prompts are short enough; how many are left out is said."""
+    prompt = self.experiment.prompt
+    found = problems_lib.load(self.experiment.problems, split)
+    tokens = encode(found, self.tokenizer, prompt.template)
+    kept = [p for p, t in zip(found, tokens, strict=True) if len(t) <= prompt.longest]
+    if not kept:
+      raise ValueError(f'prompt.longest={prompt.longest} leaves no problem; valid: more tokens')
+    if len(kept) < len(found):
+      print(
+        f'{len(found) - len(kept)} of {len(found)} {split} problems have longer prompts and are left out'
+      )
+    return kept
+
+  def params(self) -> Transformer:
+    """The policy after the last finished training stage; at first what the experiment starts from."""
+    if self._params is None:
+      self._params = self._load()
+    return self._params
+
+  def hand_on(self, params: Transformer) -> None:
+    """The policy that the next stage starts from."""
+    self._params = params
+
+  def _load(self) -> Transformer:
+    for stage in reversed(self.experiment.stages):
+      done = self.result(stage)
+      if done and 'checkpoint' in done:
+        goal = {'policy': weights.abstract(spec(self.model), self.model, self.sharded)}
+        return self.checkpointer(stage).restore(done['checkpoint'], goal, partial=True)[0]['policy']
+    path = self.experiment.model.path
+    if path:
+      return hf.load(path, self.model, self.sharded)[0]
+    goal = weights.abstract(spec(self.model), self.model, self.sharded)
+    shardings = None if self.sharded is None else jax.tree.map(lambda x: x.sharding, goal)
+    make = jax.jit(
+      lambda key: weights.init(spec(self.model), self.model, key), out_shardings=shardings
+    )
+    return make(jax.random.fold_in(self.root_key(), 1))
+
+  def result(self, stage: Stage) -> dict | None:
+    """What a finished stage left, None if it is not finished."""
+    path = self.folder(stage) / 'done.json'
+    return json.loads(path.read_text()) if path.is_file() else None
+
+  def finish(self, stage: Stage, result: dict) -> None:
+    """From now on the stage is skipped."""
+    path = self.folder(stage) / 'done.json'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix('.tmp')
+    temporary.write_text(json.dumps(result, indent=2))
+    os.replace(temporary, path)
