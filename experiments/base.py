@@ -44,7 +44,7 @@ def experiment(name: str, stages: tuple[str, ...]) -> ConfigDict:
   c.problems.max_number = 9  # operands are drawn from 1 to this
   c.problems.max_target = 99  # answers are integers up to this
   c.problems.style = 'short'  # wording of generated questions: short or tinyzero
-  c.problems.heldout_fraction = 0.1  # share of the problems that is never trained on
+  c.problems.heldout_fraction = 0.2  # share of the problems that is never trained on
   c.problems.count = 0  # problems of both splits together, 0: all that exist
 
   c.prompt = ConfigDict()
@@ -114,7 +114,7 @@ def evaluate() -> ConfigDict:
   c.samples = 1  # completions of each; R1: 4 to 64
   c.max_tokens = 32768
   c.temperature = 0.6
-  c.top_p = 0.95
+  c.top_p = 0.95  # the likeliest tokens that together have this probability are drawn from
   c.slots = 0
   return c
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 _QUERY_BLOCK = 1024  # queries whose scores exist at once
+_FEW_QUERIES = 32
 
 
 def attention(
@@ -19,8 +20,7 @@ def attention(
   batch, heads, queries, width = q.shape
   groups = k.shape[1]
   q = (q * scale).reshape(batch, groups, (heads // groups) * queries, width)
-  scores = jnp.einsum('bkmh,bksh->bkms', q, k, preferred_element_type=jnp.float32)
-  scores = scores.reshape(batch, groups, heads // groups, queries, k.shape[2])
+  scores = _scores(q, k).reshape(batch, groups, heads // groups, queries, k.shape[2])
   key = jnp.arange(k.shape[2])
   seen = (lo[..., None] <= key) & (key <= hi[..., None])
   scores = jnp.where(seen[:, None, None], scores, jnp.finfo(jnp.float32).min)
@@ -28,6 +28,18 @@ def attention(
   probabilities = probabilities.reshape(batch, groups, (heads // groups) * queries, k.shape[2])
   out = jnp.einsum('bkms,bksh->bkmh', probabilities, v)
   return out.reshape(batch, heads, queries, v.shape[3])
+
+
+def _scores(q: jax.Array, k: jax.Array) -> jax.Array:
+  """q [B, K, M, H], k [B, K, S, H] -> fp32 [B, K, M, S].
+
+  With few queries on the left XLA's CPU backend transposes all keys before the product, and that takes ten times
+  as long; the barrier keeps it from turning the product around again.
+  """
+  if q.shape[2] > _FEW_QUERIES:
+    return jnp.einsum('bkmh,bksh->bkms', q, k, preferred_element_type=jnp.float32)
+  scores = jnp.einsum('bksh,bkmh->bksm', k, q, preferred_element_type=jnp.float32)
+  return jnp.swapaxes(jax.lax.optimization_barrier(scores), 2, 3)
 
 
 def _in_query_blocks(q, k, v, lo, hi, scale):

@@ -78,16 +78,19 @@ class Checkpointer:
       return []
     return sorted(int(p.name) for p in self.directory.iterdir() if re.fullmatch(r'\d+', p.name))
 
-  def latest(self) -> int | None:
-    """The newest intact checkpoint, every byte of it checked; warns of each that is passed over."""
+  def latest(self, before: int | None = None) -> int | None:
+    """The newest intact checkpoint, every byte of it checked; warns of each that is passed over.
+
+    before: of those below this step only.
+    """
     if _is_main():
       self._recover()
     _barrier('recovered')
     for unfinished in sorted(self.directory.glob('tmp.*')):
       logging.warning('checkpoint %s is ignored: it was never finished', unfinished)
-    for step in reversed(self.steps()):
+    for step in reversed([s for s in self.steps() if before is None or s < before]):
       flaw = flaw_of(self._folder(step))
-      if not _on_any_process(flaw is not None):
+      if not on_any_process(flaw is not None):
         self._verified = step
         return step
       self._flawed.add(step)
@@ -299,7 +302,9 @@ def _barrier(name: str) -> None:
     multihost_utils.sync_global_devices(f'checkpoint.{name}')
 
 
-def _on_any_process(flag: bool) -> bool:
+def on_any_process(flag: bool) -> bool:
+  """Whether the flag is set on any of the processes, which all ask together."""
   if jax.process_count() == 1:
     return flag
-  return bool(multihost_utils.process_allgather(np.array(flag)).any())
+  with jax.transfer_guard('allow'):
+    return bool(multihost_utils.process_allgather(np.array(flag)).any())

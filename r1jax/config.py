@@ -5,13 +5,12 @@ takes the keys that are called like its fields. A key that nobody takes is an er
 """
 
 import dataclasses
-import difflib
-import types
-import typing
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from r1jax.algorithms import Algorithm, algorithm
+from r1jax.fields import ConfigError, check, suggest, type_name
 from r1jax.model import sizes
 from r1jax.model.sizes import ModelConfig
 from r1jax.problems import ProblemsConfig
@@ -26,10 +25,6 @@ DTYPES = {
   'bfloat16_master': ('bfloat16', 'bfloat16', True),
 }
 REMAT = ('none', 'dots', 'block')
-
-
-class ConfigError(ValueError):
-  """A config that cannot be run. The message names the key, its value and a valid one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,11 +95,12 @@ class PromptConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-  """One part of an experiment: its name, what kind of stage it is, and that kind's settings."""
+  """One part of an experiment: its name, what kind of stage it is, that kind's settings, and their section."""
 
   name: str
   kind: str
   settings: Any
+  section: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,62 +115,77 @@ class Experiment:
   prompt: PromptConfig
   stages: tuple[Stage, ...]
 
+  def __post_init__(self):
+    if not NAME.fullmatch(self.name):
+      raise ValueError(f'name={self.name!r} is not possible; valid: a folder, such as r1_zero')
+    if not 0 <= self.seed < 2**32:  # a random key is made of 32 bits of it
+      raise ValueError(f'seed={self.seed} is not possible; valid: 0 to {2**32 - 1}')
+
+
+PARTS = {
+  'model': ModelSettings,
+  'mesh': MeshConfig,
+  'problems': ProblemsConfig,
+  'prompt': PromptConfig,
+}
+PLAIN = {'name': str, 'seed': int, 'stages': tuple[str, ...]}
+NAME = re.compile(r'[A-Za-z0-9_][A-Za-z0-9_.-]*')
+
 
 def resolve(config: Mapping) -> Experiment:
   """ConfigDict -> Experiment. Raises ConfigError."""
   config = config.to_dict() if hasattr(config, 'to_dict') else dict(config)
-  parts = {
-    'model': ModelSettings,
-    'mesh': MeshConfig,
-    'problems': ProblemsConfig,
-    'prompt': PromptConfig,
-  }
-  stages = _stages(config, parts)
-  known = {'name': str, 'seed': int, 'stages': tuple, **parts}
-  sections = {s.name if s.name in config else s.kind for s in stages}
-  _refuse_unknown(config, {*known, *sections}, '')
-  values = {
-    key: check(key, config[key], kind) for key, kind in known.items() if key in ('name', 'seed')
-  }
-  settings = {name: build(cls, config.get(name, {}), name) for name, cls in parts.items()}
-  experiment = Experiment(**values, **settings, stages=stages)
-  _check_lengths(experiment)
+  for key, kind in PLAIN.items():
+    if key not in config:
+      raise ConfigError(f'{key} is missing; valid: {type_name(kind)}')
+  name, seed, entries = (check(key, config[key], kind) for key, kind in PLAIN.items())
+  stages = _stages(entries, config)
+  _refuse_unknown(config, {*PLAIN, *PARTS, *(s.section for s in stages)}, '')
+  parts = {part: build(cls, config.get(part, {}), part) for part, cls in PARTS.items()}
+  experiment = _made(Experiment, parts | {'name': name, 'seed': seed, 'stages': stages}, '')
+  for stage in stages:
+    _check_lengths(experiment, stage)
   return experiment
 
 
-def _stages(config: dict, parts: dict) -> tuple[Stage, ...]:
+def _stages(entries: tuple[str, ...], config: Mapping) -> tuple[Stage, ...]:
   """'name:kind' entries -> stages; the section is called like the stage, or like its kind."""
-  entries = check('stages', config.get('stages', ()), tuple[str, ...])
   if not entries:
-    raise ConfigError(
-      f"stages={entries!r} is empty; valid: 'name:kind' entries, such as ('rl:grpo',)"
-    )
-  stages = []
+    raise ConfigError("stages=() is empty; valid: 'name:kind' entries, such as ('rl:grpo',)")
+  stages: dict[str, Stage] = {}
   for entry in entries:
     name, _, kind = entry.partition(':')
     kind = kind or name
     if kind not in KINDS:
       raise ConfigError(f'stages={entry!r} is not possible; valid kinds: {", ".join(KINDS)}')
-    if name in parts or name in [s.name for s in stages]:
+    if name in {*PARTS, *PLAIN, *stages} or not NAME.fullmatch(name):
       raise ConfigError(f'stages={entry!r} is not possible; valid: a name of its own, not {name!r}')
     section = name if name in config else kind
     if section not in config:
       raise ConfigError(f'stages={entry!r} has no settings; valid: a section {name!r} or {kind!r}')
-    stages.append(Stage(name, kind, build(KINDS[kind](), config[section], section)))
-  return tuple(stages)
+    settings = build(KINDS[kind](), config[section], section)
+    stages[name] = Stage(name, kind, settings, section)
+  return tuple(stages.values())
 
 
-def _check_lengths(experiment: Experiment) -> None:
-  """What a stage generates must fit into the model's context."""
+def _check_lengths(experiment: Experiment, stage: Stage) -> None:
+  """What a stage generates or learns must fit into the model's context."""
+  settings, size, prompt = stage.settings, experiment.model.size, experiment.prompt.longest
   most = experiment.model.config().max_positions
-  for stage in experiment.stages:
-    sampling = getattr(stage.settings, 'sampling', None)
-    if sampling and experiment.prompt.longest + sampling.max_tokens > most:
+  if hasattr(settings, 'sampling') and prompt + settings.sampling.max_tokens > most:
+    if prompt >= most:
       raise ConfigError(
-        f'{stage.name}.max_tokens={sampling.max_tokens} is not possible; valid: at most '
-        f'{most - experiment.prompt.longest}, since {experiment.model.size} has a context of {most} '
-        f'tokens and prompt.longest={experiment.prompt.longest} of them are for the prompt'
+        f'prompt.longest={prompt} is not possible; valid: less than the context of {size}, {most} tokens'
       )
+    raise ConfigError(
+      f'{stage.section}.max_tokens={settings.sampling.max_tokens} is not possible; valid: at most '
+      f'{most - prompt}, since {size} has a context of {most} tokens and prompt.longest={prompt} of them are '
+      'for the prompt'
+    )
+  if getattr(settings, 'longest', 0) > most:
+    raise ConfigError(
+      f'{stage.section}.longest={settings.longest} is not possible; valid: at most {most}, the context of {size}'
+    )
 
 
 def build(cls: type, section: Mapping, where: str):
@@ -201,7 +212,7 @@ def _build(cls: type, section: Mapping, where: str, used: set[str]):
     if field.name in section:
       values[field.name] = check(f'{where}.{field.name}', section[field.name], field.type)
     elif field.default is dataclasses.MISSING:
-      raise ConfigError(f'{where}.{field.name} is missing; valid: {_name(field.type)}')
+      raise ConfigError(f'{where}.{field.name} is missing; valid: {type_name(field.type)}')
   return _made(cls, values, where)
 
 
@@ -209,7 +220,7 @@ def _made(make, values: dict, where: str):
   try:
     return make(**values)
   except ValueError as error:
-    raise ConfigError(f'{where}.{error}') from error
+    raise ConfigError(f'{where}.{error}' if where else str(error)) from error
 
 
 def _algorithm(section: Mapping, where: str, used: set[str]) -> Algorithm:
@@ -228,42 +239,3 @@ def _refuse_unknown(section: Mapping, known: set[str], where: str) -> None:
     if key not in known:
       full = f'{where}.{key}' if where else key
       raise ConfigError(f'{full}={section[key]!r} is unknown; valid: {suggest(key, known)}')
-
-
-def suggest(key: str, known) -> str:
-  """A misspelt key -> the nearest known ones, or all of them."""
-  near = difflib.get_close_matches(key, known, n=3)
-  return ' or '.join(near) if near else ', '.join(sorted(known))
-
-
-def check(key: str, value: Any, kind: Any) -> Any:
-  """A value of the type that a field has; whole floats pass for integers, integers for floats, lists for tuples."""
-  if isinstance(kind, types.UnionType):
-    if value is None:
-      return None
-    kind = next(k for k in typing.get_args(kind) if k is not types.NoneType)
-  plain = typing.get_origin(kind) or kind
-  if plain is float and type(value) is int:
-    return float(value)
-  if plain is int and type(value) is float and value.is_integer():
-    return int(value)
-  if plain is tuple and isinstance(value, list | tuple):
-    of = (typing.get_args(kind) or (object,))[0]
-    if all(isinstance(v, of) for v in value):
-      return tuple(value)
-  elif type(value) is plain:
-    return value
-  raise ConfigError(f'{key}={value!r} is a {type(value).__name__}; valid: {_name(kind)}')
-
-
-def _name(kind: Any) -> str:
-  """A type as a reader of the message would call it, with an example."""
-  examples = {
-    int: 'an integer, such as 16',
-    float: 'a number, such as 0.001',
-    bool: 'True or False',
-  }
-  examples |= {str: "a text, such as 'grpo'", tuple: "texts, such as ('</answer>',)"}
-  if isinstance(kind, types.UnionType):
-    return ' or '.join('None' if k is types.NoneType else _name(k) for k in typing.get_args(kind))
-  return examples.get(typing.get_origin(kind) or kind, str(kind))

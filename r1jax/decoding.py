@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import math
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -17,7 +18,7 @@ from r1jax.mesh import shard
 from r1jax.model import cache as cache_lib
 from r1jax.model.cache import Cache
 from r1jax.model.sizes import ModelConfig
-from r1jax.model.transformer import Transformer, forward, logits
+from r1jax.model.transformer import UNSTACKED_LAYERS, Transformer, forward, logits, unstack
 
 CHUNK = 16  # tokens decoded before the host looks
 PROMPT_BLOCK = 16  # prompt widths are rounded up to this
@@ -35,6 +36,20 @@ class SamplingConfig:
   min_tokens: int = 0
   stop: tuple[str, ...] = ()
   slots: int = 0  # rows decoded at once; 0: all of them
+
+  def __post_init__(self):
+    valid = {
+      'max_tokens': (self.max_tokens >= 1, 'at least 1'),
+      'temperature': (0 <= self.temperature < math.inf, '0 (greedy), or above, such as 1.0'),
+      'top_p': (0 < self.top_p <= 1, 'above 0 and at most 1'),
+      'top_k': (self.top_k >= 0, '0 (off), or a number of tokens'),
+      'min_tokens': (0 <= self.min_tokens <= self.max_tokens, f'0 to {self.max_tokens}'),
+      'stop': (all(self.stop), 'texts that are not empty'),
+      'slots': (self.slots >= 0, '0 (all), or a number of rows'),
+    }
+    for field, (possible, what) in valid.items():
+      if not possible:
+        raise ValueError(f'{field}={getattr(self, field)!r} is not possible; valid: {what}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +95,8 @@ class Slots:
 
 @struct.dataclass
 class Prompts:
-  """P prefilled prompts: cache entries [L, P, K, Tp, H], hidden [P, D] of the last token, lengths [P], and the
-  key data [P * G, 2] of their samples.
+  """P prefilled prompts: entries as in Cache, of Tp columns; hidden [P, D] of the last token, lengths [P], and
+  the key data [P * G, 2] of their samples.
   """
 
   entries: tuple
@@ -97,7 +112,7 @@ def prefill(
   """tokens [P, Tp] aligned on the right, lengths [P], ids [P] -> Prompts."""
   width = tokens.shape[1]
   positions = jnp.maximum(jnp.arange(width) - (width - lengths[:, None]), 0)
-  out = forward(w, cfg, tokens, positions, keep_entries=True)
+  out = forward(unstack(w), cfg, tokens, positions, keep_entries=True)
   sample = jnp.arange(len(ids) * group)
   keys = sampling.row_keys(step_key, ids[sample // group], sample % group)
   return Prompts(out.entries, out.hidden[:, -1], lengths, jax.random.key_data(keys))
@@ -113,8 +128,9 @@ def rearrange(slots: Slots, rows: jax.Array, used: jax.Array, columns: int) -> S
 
 def _constrain(slots: Slots) -> Slots:
   """Rows over the batch axes of the mesh, as in empty_slots: every program hands on what the next was compiled for."""
+  layered = lambda x, *axes: shard(x, *[None] * (x.ndim - len(axes)), *axes)
   entries = jax.tree.map(
-    lambda x: shard(x, None, 'batch', 'act_heads', None, None), slots.cache.entries
+    lambda x: layered(x, 'batch', 'act_heads', None, None), slots.cache.entries
   )
   rows = jax.tree.map(
     lambda x: shard(x, 'batch', *[None] * (x.ndim - 1)), slots.replace(cache=None)
@@ -125,13 +141,14 @@ def _constrain(slots: Slots) -> Slots:
 @functools.partial(jax.jit, donate_argnums=0)
 def insert(slots: Slots, prompts: 'Prompts', prompt: jax.Array, sample: jax.Array) -> Slots:
   """Start new samples: row b takes prompt[b] and sample[b]'s key (-1: keeps what it has), ending at the column."""
-  new, width = prompt >= 0, prompts.entries[0][0].shape[3]
+  new, width = prompt >= 0, prompts.entries[0][0].shape[-2]
 
   def place(old, entry):
-    at = (0, 0, 0, slots.cache.column - width, 0)
-    there = jax.lax.dynamic_slice(old, at, (*old.shape[:3], width, old.shape[4]))
-    here = jnp.where(new[None, :, None, None, None], entry[:, prompt].astype(old.dtype), there)
-    return jax.lax.dynamic_update_slice(old, here, at)
+    column = slots.cache.column - width
+    there = jax.lax.dynamic_slice_in_dim(old, column, width, axis=-2)
+    entry = jnp.take(entry, prompt, axis=-4, mode='clip').astype(old.dtype)
+    here = jnp.where(new[:, None, None, None], entry, there)
+    return jax.lax.dynamic_update_slice_in_dim(old, here, column, axis=-2)
 
   return _constrain(
     Slots(
@@ -178,6 +195,7 @@ def decode(
     )
     return slots, live & ~ended, tokens, logprob, step + 1
 
+  w = unstack(w)  # once, and not in every step
   blank = jnp.zeros((live.shape[0], CHUNK))
   start = (slots, shard(live, 'batch'), blank.astype(jnp.int32), blank, jnp.int32(0))
   slots, _, tokens, logprob, steps = jax.lax.while_loop(more, one, start)
@@ -201,14 +219,15 @@ def _draw(w: Transformer, slots: Slots, how: SamplingConfig, eos: tuple[int, ...
 
 def empty_slots(cfg: ModelConfig, rows: int, columns: int, width: int) -> Slots:
   """Slots with no sample in any row, `width` columns in use."""
-  stacks = [cfg.moe.first_dense, cfg.layers - cfg.moe.first_dense] if cfg.moe else [cfg.layers]
+  first = cfg.moe.first_dense if cfg.moe else cfg.layers
+  stacks = [(first,), (cfg.layers - first,)] if cfg.layers > UNSTACKED_LAYERS else [()] * cfg.layers
   entries = tuple(
     tuple(
-      np.zeros((layers, rows, heads, columns, size), cfg.compute_dtype)
+      np.zeros((*layers, rows, heads, columns, size), cfg.compute_dtype)
       for heads, size in cache_lib.entry_shapes(cfg)
     )
     for layers in stacks
-    if layers
+    if layers != (0,)
   )
   counts, keys = np.zeros(rows, np.int32), np.zeros((rows, 2), np.uint32)
   hidden = np.zeros((rows, cfg.embed), cfg.compute_dtype)

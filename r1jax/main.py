@@ -3,152 +3,103 @@
     python -m r1jax.main --config=experiments/r1_zero.py[:size] [--config.rl.learning_rate=1e-6] [--workdir=DIR]
 
 Stop it at any time; the same command goes on where it was. Exit codes: 0 finished, 1 failed, 2 a config that
-cannot be run, 75 stopped by SIGTERM after everything was saved.
+cannot be run, 75 stopped by SIGTERM after everything was saved, 130 stopped by Ctrl-C.
 """
 
-import dataclasses
-import difflib
-import json
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from absl import app, flags
-from ml_collections import config_flags
+from r1jax import command_line
+from r1jax.fields import ConfigError
 
-CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'Experiment file, a size after a colon: experiments/r1_zero.py:tiny_dense. Any field of it can be '
-  'set: --config.rl.learning_rate=1e-6. experiments/base.py lists them with units.', lock_config=True,
-)  # fmt: skip
-WORKDIR = flags.DEFINE_string('workdir', '', 'Folder of the run. Default: runs/<name>-seed<seed>.')
-DRY_RUN = flags.DEFINE_bool(
-  'dry_run',
-  False,
-  'Build everything abstractly and print parameters, memory and batch shapes; start nothing.',
-)
-REPLAY_STEP = flags.DEFINE_integer(
-  'replay_step', 0, 'Rebuild the loss and gradient norm of this step of the reinforcement learning from its saved '
-  'rollout, without generating.', lower_bound=0,
-)  # fmt: skip
-
-BAD_CONFIG, PREEMPTED = 2, 75
+FAILED, BAD_CONFIG, PREEMPTED, INTERRUPTED = 1, 2, 75, 130
 
 
-def main(argv: list[str]) -> int:
-  if len(argv) > 1:
-    return _bad(
-      f'{argv[1]!r} is not understood; valid: flags such as --config=experiments/r1_zero.py'
-    )
-  if CONFIG.value is None:
-    return _bad('--config is missing; valid: --config=experiments/r1_zero.py')
-  from r1jax.config import ConfigError, resolve
-
+def run(argv: Sequence[str]) -> int:
+  """Program name and arguments -> exit code; what is wrong with them is one line on stderr."""
   try:
-    experiment = resolve(CONFIG.value)
-    workdir = Path(WORKDIR.value or f'runs/{experiment.name}-seed{experiment.seed}')
-    print(f'workdir: {workdir}', flush=True)
-    if DRY_RUN.value:
-      from r1jax.plan import describe
-
-      print(describe(experiment))
-      return 0
-    context = _context(experiment, workdir, CONFIG.value)
-  except (ConfigError, FileNotFoundError, ValueError) as error:
-    return _bad(str(error))
-  return _run(experiment, context)
-
-
-def _bad(message: str) -> int:
-  print(f'error: {message}', file=sys.stderr)
-  return BAD_CONFIG
+    return main(argv)
+  except KeyboardInterrupt:
+    print('stopped; the same command goes on from the last checkpoint', flush=True)
+    return INTERRUPTED
+  except ConfigError as error:
+    return _error(error, BAD_CONFIG)
+  except ValueError as error:
+    if '; valid: ' not in str(
+      error
+    ):  # what names a valid value is about the config, wherever it was found
+      raise
+    return _error(error, BAD_CONFIG)
 
 
-def _context(experiment, workdir: Path, config):
-  """Devices, tokenizer and workdir. Raises what a wrong config raises."""
-  from r1jax import mesh, tokenizer
-  from r1jax.config import ConfigError
-  from r1jax.stages.context import Context
-
-  path = experiment.model.path or experiment.model.tokenizer
-  if not Path(path).exists() or not path:
-    raise ConfigError(
-      f'model.path={experiment.model.path!r} does not exist; valid: a directory with the weights and the tokenizer of '
-      f'{experiment.model.size} in Hugging Face layout'
-    )
-  devices = mesh.make_mesh(**dataclasses.asdict(experiment.mesh))
-  context = Context(experiment, workdir, devices, tokenizer.load(path))
-  for stage in experiment.stages:
-    if hasattr(stage.settings, 'check'):
-      stage.settings.check(context)
-  _same_config(workdir, config)
-  return context
+def _error(error: Exception, code: int) -> int:
+  print('error:', ' '.join(str(error).splitlines()), file=sys.stderr)
+  return code
 
 
-def _same_config(workdir: Path, config) -> None:
-  """A run is gone on with under the config that it was started with."""
-  from r1jax.config import ConfigError
+def main(argv: Sequence[str]) -> int:
+  """Program name and arguments -> exit code. Raises ConfigError, before anything is compiled."""
+  if command_line.wants_help(argv):
+    print(command_line.help_text(argv))
+    return 0
+  command = command_line.parse(argv)
+  # Below, jax is imported, which takes seconds: a mistyped flag has been answered by now.
+  import jax
 
-  path, here = workdir / 'config.json', json.loads(config.to_json_best_effort())
-  if not path.exists():
-    workdir.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(here, indent=2) + '\n')
-    return
-  there = json.loads(path.read_text())
-  for key, value in _flat(here).items():
-    if _flat(there).get(key) != value:
-      raise ConfigError(
-        f'{key}={value!r} is not what {workdir} was started with; valid: {_flat(there).get(key)!r}, or another --workdir'
-      )
+  from r1jax import checks, plan
+  from r1jax.config import resolve
 
-
-def _flat(tree: dict, prefix: str = '') -> dict:
-  flat = {}
-  for key, value in tree.items():
-    flat |= _flat(value, f'{prefix}{key}.') if isinstance(value, dict) else {prefix + key: value}
-  return flat
+  experiment = resolve(command.config)
+  workdir = Path(command.workdir or f'runs/{experiment.name}-seed{experiment.seed}')
+  print(f'workdir: {workdir}', flush=True)
+  if command.dry_run:
+    checks.check_batches(experiment, plan.abstract_mesh(experiment))
+    print(plan.describe(experiment))
+    return 0
+  step = command.replay_step
+  replayed = checks.replayable(experiment, workdir, step) if step else None
+  context = checks.prepare(experiment, workdir, command.config)
+  with jax.set_mesh(context.mesh):
+    return _replay(replayed, context, step) if step else _run(experiment, context)
 
 
 def _run(experiment, context) -> int:
-  """The stages, then the summary."""
-  import jax
-
+  """The stages, then the summary -> exit code."""
   from r1jax import stages
+  from r1jax.checkpoint import CheckpointError
   from r1jax.stages.context import Preempted
   from r1jax.stages.training import TrainingError
 
   signal.signal(signal.SIGTERM, lambda *_: context.stopping.set())
-  with jax.set_mesh(context.mesh):
-    try:
-      if REPLAY_STEP.value:
-        return _replay(experiment, context, REPLAY_STEP.value)
-      for stage in experiment.stages:
-        if context.result(stage) is None:
-          context.raise_if_stopping()
-          context.finish(stage, stages.module(stage.kind).run(stage.settings, stage, context))
-    except Preempted:
-      print('stopped; everything is saved, the same command goes on', flush=True)
-      return PREEMPTED
-    except TrainingError as error:
-      print(f'error: {error}', file=sys.stderr)
-      return 1
+  try:
+    for stage in experiment.stages:
+      if context.result(stage) is None:
+        context.raise_if_stopping()
+        context.finish(stage, stages.module(stage.kind).run(stage.settings, stage, context))
+  except Preempted:
+    print('stopped; everything is saved, the same command goes on', flush=True)
+    return PREEMPTED
+  except (TrainingError, CheckpointError) as error:
+    return _error(error, FAILED)
   _summarize(experiment, context)
   return 0
 
 
-def _replay(experiment, context, step: int) -> int:
+def _replay(stage, context, step: int) -> int:
   """Prints a step's loss and gradient norm beside those that were recorded."""
   from r1jax import stages
   from r1jax.report import read_metrics
 
-  stage = next((s for s in experiment.stages if s.kind == 'grpo'), None)
-  if stage is None or step > stage.settings.optimizer.steps:
-    return _bad(
-      f'--replay_step={step} is not possible; valid: a step of a grpo stage of {experiment.name}'
-    )
   try:
-    found = stages.module('grpo').replay(stage.settings, stage, context, step)
-  except FileNotFoundError as error:
-    return _bad(f'--replay_step={step} is not possible: {error}')
+    found = stages.module(stage.kind).replay(stage.settings, stage, context, step)
+  except (
+    FileNotFoundError
+  ) as error:  # of a step before it, since the checkpoint that it starts from
+    raise ConfigError(
+      f'--replay_step={step} is not possible: {error}; valid: a step after a checkpoint'
+    ) from error
   recorded = {row['step']: row for row in read_metrics(context.folder(stage) / 'metrics.jsonl')}
   for name in ('loss', 'grad_norm'):
     then = recorded.get(step, {}).get(name)
@@ -181,46 +132,5 @@ def _summarize(experiment, context) -> None:
   print(f'finished: {context.workdir}/report.md, summary.json, plot.png', flush=True)
 
 
-def _parse(args: list[str]) -> list[str]:
-  """Flags, with a message that names the key, its value and a valid one."""
-  try:
-    return flags.FLAGS(args)
-  except Exception as error:  # absl and ml_collections raise many kinds for a wrong flag or config
-    sys.exit(_bad(_explain(args, error)))
-
-
-def _explain(args: list[str], error: Exception) -> str:
-  """What is wrong with the command line."""
-  config = next((a.partition('=')[2] for a in args if a.startswith('--config=')), None)
-  text = str(error).strip().strip('"\'')
-  if config is None:
-    return text
-  from ml_collections import ConfigDict
-
-  try:
-    values = config_flags.get_config_filename and CONFIG.value  # parsed before the overrides
-  except Exception:
-    values = None
-  for arg in args:
-    key, _, value = arg.removeprefix('--').partition('=')
-    if not key.startswith('config.') or not isinstance(values, ConfigDict):
-      continue
-    name = key.removeprefix('config.')
-    known = _flat(values.to_dict())
-    if name not in known:
-      near = difflib.get_close_matches(name, known, n=3) or [
-        n for n in known if n.endswith(name.rpartition('.')[2])
-      ]
-      return (
-        f'{name}={value} is unknown; valid: {" or ".join(near) or "a field of experiments/base.py"}'
-      )
-  return text
-
-
-def run() -> None:
-  """The command."""
-  app.run(main, flags_parser=_parse)
-
-
 if __name__ == '__main__':
-  run()
+  sys.exit(run(sys.argv))

@@ -73,13 +73,14 @@ def slot_shardings(slots):
     return None
 
   def leaf(x):
-    rows = (
-      BATCH_AXES if x.ndim and x.shape[1 if x.ndim == 5 else 0] % data_ways(mesh) == 0 else None
-    )
-    axes = (
-      (None, rows, _fits(mesh, 'tensor', x.shape[2])) if x.ndim == 5 else (rows,) * min(x.ndim, 1)
-    )
-    return NamedSharding(mesh, P(*axes))
+    if not x.ndim:
+      return NamedSharding(mesh, P())
+    layers = (None,) * (
+      x.ndim - 4
+    )  # of a cache: [L, B, K, S, H] or [B, K, S, H]; else rows come first
+    rows = BATCH_AXES if x.shape[len(layers)] % data_ways(mesh) == 0 else None
+    heads = (_fits(mesh, 'tensor', x.shape[-3]),) if x.ndim >= 4 else ()
+    return NamedSharding(mesh, P(*layers, rows, *heads))
 
   return jax.tree.map(leaf, slots)
 

@@ -1,6 +1,7 @@
 """AdamW behind a clipped global norm, with warm-up and a constant or cosine schedule (optax)."""
 
 import dataclasses
+import math
 
 import jax
 import optax
@@ -27,7 +28,7 @@ class OptimizerConfig:
   def __post_init__(self):
     if self.steps < 1:
       raise ValueError(f'steps={self.steps} is not possible; valid: at least 1')
-    if not self.learning_rate >= 0:
+    if not 0 <= self.learning_rate < math.inf:
       raise ValueError(
         f'learning_rate={self.learning_rate} is not possible; valid: at least 0, such as 3e-6'
       )
@@ -37,7 +38,7 @@ class OptimizerConfig:
       raise ValueError(
         f'warmup_steps={self.warmup_steps} is not possible; valid: 0 to {self.steps - 1}'
       )
-    if not self.weight_decay >= 0:
+    if not 0 <= self.weight_decay < math.inf:
       raise ValueError(
         f'weight_decay={self.weight_decay} is not possible; valid: at least 0, such as 0.1'
       )

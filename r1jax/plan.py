@@ -61,9 +61,10 @@ def _sampling(experiment: Experiment, settings, mesh) -> list[str]:
   shapes = shapes_of(prompts, group, experiment.prompt.longest, how, ways)
   token = cache.bytes_per_token(model, jnp.dtype(model.compute_dtype).itemsize)
   return [
-    f'  rollout    {prompts or "all"} prompts x {group} samples, {experiment.prompt.longest} + {how.max_tokens} tokens, '
-    f'{shapes.rows[0]} rows decoded at once, cache of {shapes.columns[-1]} columns',
-    f'  cache      {token * shapes.rows[0] * shapes.columns[-1] / ways / GIB:.2f} GiB a device ({token:,} bytes a token)',
+    f'  rollout    {prompts or "all"} prompts x {group} samples, {experiment.prompt.longest} + '
+    f'{how.max_tokens} tokens, {shapes.rows[0]} rows decoded at once, cache of {shapes.columns[-1]} columns',
+    f'  cache      {token * shapes.rows[0] * shapes.columns[-1] / ways / GIB:.2f} GiB a device '
+    f'({token:,} bytes a token)',
   ]
 
 

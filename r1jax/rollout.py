@@ -6,7 +6,7 @@ holds nobody up. All shapes come from two short lists, so after `warm_up` nothin
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -46,11 +46,13 @@ class Rollouts:
 def generate(
   w: Transformer, cfg: ModelConfig, prompts: Sequence[np.ndarray], prompt_ids: Sequence[int], step_key: jax.Array,
   how: SamplingConfig, *, group: int, tokenizer, shapes: Shapes | None = None,
+  poll: Callable[[], None] | None = None,
 ) -> Rollouts:  # fmt: skip
   """P prompts (token arrays) with their ids -> Rollouts with `group` samples each.
 
   Noise is folded from (step key, prompt id, sample id, position in the completion), so that a sample does
-  not depend on what else is in the batch. Raises ValueError for what `shapes` are not made for.
+  not depend on what else is in the batch. `poll` is called before every chunk; what it raises ends the
+  rollout. Raises ValueError for what `shapes` are not made for.
   """
   shapes = shapes or shapes_of(len(prompts), group, max(map(len, prompts)), how)
   _check(prompts, group, shapes)
@@ -61,6 +63,8 @@ def generate(
   queue = _Queue(prompts, group, how, shapes, tokenizer)
   slots = decoding.empty_slots(cfg, shapes.rows[0], shapes.columns[0], shapes.width)
   while not queue.finished():
+    if poll:
+      poll()
     slots = queue.make_room(slots)
     slots = queue.fill(slots, ready)
     slots, *drawn = decoding.decode(w, slots, queue.live(), cfg, how, eos)

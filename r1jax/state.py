@@ -37,13 +37,13 @@ def create(
   reference: bool,
 ) -> State:
   """The state before the first update. master: keep fp32 weights; reference: keep a copy of the policy."""
-  wide = jax.tree.map(lambda x: x.astype(jnp.float32), policy) if master else None
+  wide = jax.tree.map(lambda x: x.astype(jnp.float32), policy)  # moments are fp32 in any case
   return State(
     step=jnp.int32(0),
     policy=policy,
-    master=wide,
+    master=wide if master else None,
     reference=jax.tree.map(jnp.copy, policy) if reference else None,
-    optimizer=optimizer.init(policy if wide is None else wide),
+    optimizer=optimizer.init(wide),
     key=key,
     skipped=jnp.int32(0),
     skipped_in_row=jnp.int32(0),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from typing import Protocol
 
 import jax
@@ -17,7 +18,6 @@ from r1jax.model.transformer import Transformer, forward, token_logprobs
 from r1jax.objective import Terms
 from r1jax.optimizer import OptimizerConfig
 from r1jax.state import State
-
 
 # Means over tokens whose name would not say so.
 REPORTED_AS = {
@@ -54,7 +54,7 @@ class UpdateConfig:
 
   def __post_init__(self):
     for field, value in dataclasses.asdict(self).items():
-      if not value >= 0:
+      if not 0 <= value < math.inf:
         raise ValueError(f'{field}={value} is not possible; valid: at least 0')
 
 
@@ -99,6 +99,8 @@ def _moved(state: State, grads, loads, model, optimizer, cfg: UpdateConfig) -> S
   policy = jax.tree.map(lambda new, old: new.astype(old.dtype), base, state.policy)
   step, reference = state.step + 1, state.reference
   if reference is not None and cfg.reference_every:
+    # Computed once: computed again for the reference, the last bit may be another.
+    policy = jax.lax.optimization_barrier(policy)
     reference = optimizer_lib.select(step % cfg.reference_every == 0, policy, reference)
   return state.replace(
     step=step,
@@ -147,9 +149,9 @@ def _add(total, new):
   """Sums are added; of maxima the larger stays."""
   if total is None:
     return new
-  (grads, (value, terms, loads)), (g, (v, t, l)) = total, new
+  (grads, (value, terms, loads)), (more_grads, (more, other, more_loads)) = total, new
   add = functools.partial(jax.tree.map, jnp.add)
-  return add(grads, g), (value + v, terms.merge(t), add(loads, l))
+  return add(grads, more_grads), (value + more, terms.merge(other), add(loads, more_loads))
 
 
 def _micro_loss(

@@ -14,8 +14,8 @@ from r1jax.rewards import format
 from r1jax.rewards.countdown import accuracy, evaluate, tokenize
 
 COUNT = 2000
-PLAIN = BaseTextConfig(count=COUNT, fact=0.0, mistake=0.0, check=0.0)
-ATTEMPT = re.compile(r'([^=:]+)=(\d+) (no|yes)')
+PLAIN = BaseTextConfig(count=COUNT, mistake=0.0, check=0.0)
+ATTEMPT = re.compile(r'(\S+)=(\d+) (no|yes)')
 
 
 def documents(**fields):
@@ -30,35 +30,54 @@ def question(prompt):
 
 
 def attempts(completion):
-  """completion -> [(expression, stated value, verdict)], checks left out."""
+  """completion -> [(work, stated value, verdict)], checks left out."""
   thought = re.sub(r', check:\S+ (yes|no,)', '', completion.partition('</think>')[0])
   parts = thought.removeprefix('<think>').split(' again:')
   return [ATTEMPT.match(part).groups() for part in parts if part]
 
 
+def value_of(text):
+  return evaluate(tokenize(text))
+
+
+def worked(work):
+  """'3+5=8*7' -> 56; fails where a value on the way is wrong."""
+  for line in work.split(';'):
+    *done, last = line.split('=')
+    for step, after in zip(done, [*done[1:], last]):
+      assert value_of(step) == int(re.match(r'\d+', after).group())
+  return value_of(last)
+
+
 def test_every_stated_value_and_verdict_is_right():
   for prompt, completion in documents():
-    problem = question(prompt)
-    for expression, value, verdict in attempts(completion):
-      assert evaluate(tokenize(expression)) == int(value)
-      assert sorted(tokenize(expression), key=str)[-3:] == sorted(problem.numbers)
-      assert accuracy(expression, problem) == (verdict == 'yes')
+    for work, stated, verdict in attempts(completion):
+      assert worked(work) == int(stated)
+      assert (stated == question(prompt).answer) == (verdict == 'yes')
 
 
 def test_the_answer_is_the_last_attempt_and_yes_means_right():
   for prompt, completion in documents():
     assert format.well_formed(completion)
-    tried, answer = attempts(completion), format.answer(completion)
+    problem, tried, answer = question(prompt), attempts(completion), format.answer(completion)
+    assert sorted(n for n in tokenize(answer) if isinstance(n, int)) == sorted(problem.numbers)
     if tried:
-      assert answer == tried[-1][0]
-      assert accuracy(answer, question(prompt)) == (tried[-1][2] == 'yes')
+      assert value_of(answer) == int(tried[-1][1])
+      assert accuracy(answer, problem) == (tried[-1][2] == 'yes')
       assert completion.count('give up') == (tried[-1][2] == 'no')
 
 
 def test_nothing_is_tried_twice():
   for _, completion in documents(persistent=1.0, guess=0.0):
-    tried = [expression for expression, _, _ in attempts(completion)]
-    assert len(set(tried)) == len(tried)
+    found = [stated for _, stated, _ in attempts(completion)]
+    assert len(set(found)) == len(found)
+
+
+def test_a_search_goes_once_around():
+  for prompt, completion in documents(persistent=1.0, guess=0.0):
+    order = [e.value for e in base_text.candidates(question(prompt).numbers)]
+    places = [order.index(int(stated)) for _, stated, _ in attempts(completion)]
+    assert sum(after < before for before, after in zip(places, places[1:], strict=False)) <= 1
 
 
 def test_the_persistent_always_arrive():
@@ -79,33 +98,23 @@ def test_shares():
   assert not any('check' in completion for _, completion in found)
 
 
-def test_facts():
-  found = documents(fact=0.25)
-  facts = [(p, c) for p, c in found if not re.match(r'User: [\d ]+ = ', p)]
-  assert len(facts) / COUNT == pytest.approx(0.25, abs=0.03)
-  for prompt, completion in facts:
-    expression = re.fullmatch(r'User: (\S+) = Assistant:', prompt).group(1)
-    assert evaluate(tokenize(expression)) == int(format.answer(completion))
-
-
 def test_mistakes_have_their_share_and_never_touch_the_verdict():
   wrong = total = 0
   for prompt, completion in documents(mistake=0.2):
-    for expression, value, verdict in attempts(completion):
-      assert (value == question(prompt).answer) == (verdict == 'yes')
-      wrong, total = wrong + (evaluate(tokenize(expression)) != int(value)), total + 1
+    for work, stated, verdict in attempts(completion):
+      assert (stated == question(prompt).answer) == (verdict == 'yes')
+      wrong, total = wrong + (worked(work) != int(stated)), total + 1
   assert wrong / total == pytest.approx(0.19, abs=0.03)  # a slip to zero or below is not made
 
 
 def test_a_check_tells_the_truth():
-  checks = []
+  verdicts = set()
   for prompt, completion in documents(check=1.0, mistake=0.3):
-    for steps, verdict in re.findall(r'check:(\S+) (yes|no)', completion):
-      for left, value in (step.split('=') for step in steps.split(';')):
-        assert evaluate(tokenize(left)) == int(value)
-      assert (value == question(prompt).answer) == (verdict == 'yes')
-      checks.append(verdict)
-  assert {'yes', 'no'} == set(checks)
+    for text, stated, verdict in re.findall(r'check:(\S+)=(\d+) (yes|no)', completion):
+      assert value_of(text) == int(stated)
+      assert (stated == question(prompt).answer) == (verdict == 'yes')
+      verdicts.add(verdict)
+  assert verdicts == {'yes', 'no'}
 
 
 def test_no_heldout_problem_occurs():
@@ -141,6 +150,14 @@ def test_candidates_by_hand():
   }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+  'text, work', [('(3+5)*7', '3+5=8*7'), ('9-2*3', '2*3=6;9-6'), ('8/2/4', '8/2=4/4')]
+)
+def test_work_by_hand(text, work):
+  numbers = tuple(n for n in tokenize(text) if isinstance(n, int))
+  assert work in {e.work for e in base_text._expressions(numbers) if e.text == text}
+
+
 def test_every_problem_has_a_candidate():
   for problem in problems.load(ProblemsConfig(heldout_fraction=0.0), 'train'):
     found = {e.value: e for e in base_text.candidates(problem.numbers)}
@@ -148,10 +165,10 @@ def test_every_problem_has_a_candidate():
     assert set(found) <= countdown.values(problem.numbers)
 
 
-def test_values_near_the_target_come_first():
+def test_values_near_the_target_are_tried_more_often():
   def distance(reach):
     found = [(question(p), c) for p, c in documents(guess=1.0, persistent=0.0, reach=reach)]
-    far = [abs(evaluate(tokenize(format.answer(c))) - int(problem.answer)) for problem, c in found]
+    far = [abs(value_of(format.answer(c)) - int(problem.answer)) for problem, c in found]
     return sum(far) / len(far)
 
   assert distance(3.0) < 0.5 * distance(1000.0)

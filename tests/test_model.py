@@ -89,12 +89,13 @@ def test_absorbed_mla_equals_the_naive_form(small, random_params, family):
   w = jax.tree.map(lambda x: x[0], random_params(cfg).stacks[1].attention)
   x = jax.random.normal(jax.random.key(3), (2, 7, cfg.embed))
   positions = jnp.broadcast_to(jnp.arange(7), (2, 7))
-  naive, (entry,) = jax.jit(attend, static_argnums=3)(w, x, view_of(positions, cfg), cfg)
-  cache = (jnp.zeros((1, 2, 1, 7, cfg.mla.kv_latent + cfg.mla.rope)),)
+  naive, (entry,), _ = jax.jit(attend, static_argnums=3)(w, x, view_of(positions, cfg), cfg)
+  past = (jnp.zeros((2, 1, 7, cfg.mla.kv_latent + cfg.mla.rope)),)
   view = view_of(positions, cfg, column=jnp.int32(0))
-  absorbed, (kept,) = jax.jit(attend, static_argnums=3)(w, x, view, cfg, cache, jnp.int32(0))
+  absorbed, (kept,), (whole,) = jax.jit(attend, static_argnums=3)(w, x, view, cfg, past)
   np.testing.assert_allclose(absorbed, naive, **TOLERANCE)
-  np.testing.assert_allclose(kept[0], entry, **TOLERANCE)
+  np.testing.assert_allclose(kept, entry, **TOLERANCE)
+  np.testing.assert_array_equal(whole, kept)
 
 
 # Packing and causality
@@ -219,7 +220,7 @@ def test_mtp_predicts_the_token_after_next(small, random_params):
     rms_norm(m.hidden_norm, hidden, 1e-6),
   ]
   x = jnp.concatenate(both, axis=-1) @ m.project
-  x, _, _ = jax.jit(run_block, static_argnums=4)(m.block, x, None, view_of(positions, cfg), cfg)
+  x, _, _, _ = jax.jit(run_block, static_argnums=4)(m.block, x, None, view_of(positions, cfg), cfg)
   log_p = jax.nn.log_softmax(rms_norm(m.final_norm, x, 1e-6) @ params.head)
   after_next = jnp.pad(targets[:, 1:], ((0, 0), (0, 1)))
   expected = jnp.take_along_axis(log_p, after_next[..., None], axis=-1)[..., 0]

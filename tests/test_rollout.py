@@ -295,7 +295,7 @@ def test_each_prompt_is_prefilled_once(model, monkeypatch):
   def counted(*args):
     out = prefill(*args)
     calls.append(
-      (args[1].shape, out.hidden.shape[0], {x.shape[1] for x in jax.tree.leaves(out.entries)})
+      (args[1].shape, out.hidden.shape[0], {x.shape[-4] for x in jax.tree.leaves(out.entries)})
     )
     return out
 

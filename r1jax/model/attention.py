@@ -46,7 +46,7 @@ class Mla:
 class View:
   """Where the queries stand: angles (cos, sin) [B, T, H/2], visible keys lo..hi [B, T].
 
-  With a cache: `column` is the first column to be written.
+  With a cache: `column` is the first query's.
   """
 
   angles: tuple[jax.Array, jax.Array]
@@ -76,23 +76,17 @@ def attention_spec(cfg: ModelConfig) -> Gqa | Mla:
   )  # fmt: skip
 
 
-def attend(w: Gqa | Mla, x: jax.Array, view: View, cfg: ModelConfig, cache=None, layer=None):
-  """x [B, T, D] -> (output [B, T, D], entries).
+def attend(w: Gqa | Mla, x: jax.Array, view: View, cfg: ModelConfig, past=None):
+  """x [B, T, D] -> (output [B, T, D], new entries, all entries).
 
-  Without a cache the queries see their own row and `entries` are what a cache would hold of it, each
-  [B, K, T, H]. With one (entries [L, B, K, S, H]) they are written at view.column of `layer` first.
+  new: what a cache holds of x, each [B, K, T, H]. all: the same, or with the layer's cache `past` (each
+  [B, K, S, H]) that cache with `new` written from view.column on. The queries see all of it.
   """
-  run = (_mla if cache is None else _mla_absorbed) if isinstance(w, Mla) else _gqa
-  return run(w, x, view, cfg, cache, layer)
+  run = (_mla if past is None else _mla_absorbed) if isinstance(w, Mla) else _gqa
+  return run(w, x, view, cfg, past)
 
 
-def _store(cache, layer, new, column):
-  """(whole cache with `new` written, this layer's entries as they now stand)."""
-  cache = tuple(cache_lib.write(c, layer, n, column) for c, n in zip(cache, new, strict=True))
-  return cache, tuple(jax.lax.dynamic_index_in_dim(c, layer, keepdims=False) for c in cache)
-
-
-def _gqa(w: Gqa, x, view, cfg, cache, layer):
+def _gqa(w: Gqa, x, view, cfg, past):
   dtype = x.dtype
 
   def project(weight, bias, norm):
@@ -104,9 +98,9 @@ def _gqa(w: Gqa, x, view, cfg, cache, layer):
   q = rotate(project(w.q, w.q_bias, w.q_norm), view.angles, cfg.rope.interleaved)
   k = rotate(project(w.k, w.k_bias, w.k_norm), view.angles, cfg.rope.interleaved)
   v = project(w.v, w.v_bias, None)
-  entries, (k, v) = ((k, v), (k, v)) if cache is None else _store(cache, layer, (k, v), view.column)
-  out = kernels.attention(q, k, v, view.lo, view.hi, cfg.head_dim**-0.5)
-  return jnp.einsum('bnth,nhd->btd', out, w.o.astype(dtype)), entries
+  whole = (k, v) if past is None else cache_lib.write(past, (k, v), view.column)
+  out = kernels.attention(q, *whole, view.lo, view.hi, cfg.head_dim**-0.5)
+  return jnp.einsum('bnth,nhd->btd', out, w.o.astype(dtype)), (k, v), whole
 
 
 def softmax_scale(cfg: ModelConfig) -> float:
@@ -116,7 +110,7 @@ def softmax_scale(cfg: ModelConfig) -> float:
 
 
 def _mla_inputs(w: Mla, x, view, cfg):
-  """x -> q without position [B, N, T, nope], q rotated [B, N, T, rope], latent and rotated key [B, 1, T, latent + rope]."""
+  """x -> q without position [B, N, T, nope], q rotated [B, N, T, rope], latent and rotated key in one [B, 1, T, C]."""
   dtype, m = x.dtype, cfg.mla
   low = x if w.q_a is None else rms_norm(w.q_norm, x @ w.q_a.astype(dtype), LATENT_EPS)
   q = shard(jnp.einsum('btq,qnh->bnth', low, w.q_b.astype(dtype)), 'batch', 'act_heads', None, None)
@@ -128,9 +122,9 @@ def _mla_inputs(w: Mla, x, view, cfg):
   return q_nope, q_rope, jnp.concatenate([latent[:, None], k_rope], axis=-1)
 
 
-def _mla(w: Mla, x, view, cfg, cache, layer):
+def _mla(w: Mla, x, view, cfg, past):
   """Keys and values of every head are expanded from the latent: right for training and prefill."""
-  del cache, layer
+  del past
   m = cfg.mla
   q_nope, q_rope, entry = _mla_inputs(w, x, view, cfg)
   latent, k_rope = jnp.split(entry[:, 0], [m.kv_latent], axis=-1)
@@ -141,18 +135,17 @@ def _mla(w: Mla, x, view, cfg, cache, layer):
   k_rope = jnp.broadcast_to(k_rope[:, None], (*k_nope.shape[:3], m.rope))
   q, k = jnp.concatenate([q_nope, q_rope], axis=-1), jnp.concatenate([k_nope, k_rope], axis=-1)
   out = kernels.attention(q, k, v, view.lo, view.hi, softmax_scale(cfg))
-  return jnp.einsum('bnth,nhd->btd', out, w.o.astype(x.dtype)), (entry,)
+  return jnp.einsum('bnth,nhd->btd', out, w.o.astype(x.dtype)), (entry,), (entry,)
 
 
-def _mla_absorbed(w: Mla, x, view, cfg, cache, layer):
+def _mla_absorbed(w: Mla, x, view, cfg, past):
   """kv_b is folded into the query and the output, so that heads attend to the latents as they are cached."""
   m, dtype = cfg.mla, x.dtype
   q_nope, q_rope, entry = _mla_inputs(w, x, view, cfg)
-  cache, (keys,) = _store(cache, layer, (entry,), view.column)
+  (keys,) = cache_lib.write(past, (entry,), view.column)
   up_k, up_v = jnp.split(w.kv_b.astype(dtype), [m.nope], axis=-1)
   q = jnp.concatenate([jnp.einsum('bnth,cnh->bntc', q_nope, up_k), q_rope], axis=-1)
-  context = kernels.attention(q, keys, keys, view.lo, view.hi, softmax_scale(cfg))[
-    ..., : m.kv_latent
-  ]
+  context = kernels.attention(q, keys, keys, view.lo, view.hi, softmax_scale(cfg))
+  context = context[..., : m.kv_latent]
   out = jnp.einsum('bntc,cnh->bnth', context, up_v)
-  return jnp.einsum('bnth,nhd->btd', out, w.o.astype(dtype)), cache
+  return jnp.einsum('bnth,nhd->btd', out, w.o.astype(dtype)), (entry,), (keys,)

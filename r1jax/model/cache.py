@@ -13,7 +13,8 @@ from r1jax.model.sizes import ModelConfig
 
 @struct.dataclass
 class Cache:
-  """entries: one tuple a stack of layers, each array [L, B, K, S, H]; column: next column to be written.
+  """entries: one tuple a stack of layers, each array [L, B, K, S, H], or [B, K, S, H] for a layer of its own;
+  column: next column to be written.
 
   Dense models hold (keys, values) of K key heads; MLA holds one array of latents and rotated keys with
   K = 1 (576 wide in DeepSeek-V3).
@@ -24,7 +25,7 @@ class Cache:
 
   @property
   def columns(self) -> int:
-    return self.entries[0][0].shape[3]
+    return self.entries[0][0].shape[-2]
 
 
 def entry_shapes(cfg: ModelConfig) -> tuple[tuple[int, int], ...]:
@@ -39,11 +40,13 @@ def bytes_per_token(cfg: ModelConfig, itemsize: int) -> int:
   return cfg.layers * itemsize * sum(heads * width for heads, width in entry_shapes(cfg))
 
 
-def write(entry: jax.Array, layer: jax.Array, new: jax.Array, column: jax.Array) -> jax.Array:
-  """entry [L, B, K, S, H], new [B, K, T, H] -> entry with new at its layer and columns."""
-  return jax.lax.dynamic_update_slice(
-    entry, new[None].astype(entry.dtype), (layer, 0, 0, column, 0)
-  )
+def write(entries, new, column: jax.Array):
+  """entries [..., S, H], new [..., T, H], a pytree each -> entries with new from `column` on."""
+
+  def leaf(old, new):
+    return jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), column, axis=-2)
+
+  return jax.tree.map(leaf, entries, new)
 
 
 def gather(cache: Cache, rows: jax.Array, used: jax.Array, columns: int) -> Cache:
@@ -53,7 +56,8 @@ def gather(cache: Cache, rows: jax.Array, used: jax.Array, columns: int) -> Cach
   """
 
   def leaf(x):
-    x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, columns), (0, 0)))
-    return jax.lax.dynamic_slice_in_dim(x, cache.column - used, columns, axis=3)[:, rows]
+    x = jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, columns), (0, 0)])
+    x = jax.lax.dynamic_slice_in_dim(x, cache.column - used, columns, axis=-2)
+    return jnp.take(x, rows, axis=-4)
 
   return Cache(jax.tree.map(leaf, cache.entries), jnp.asarray(used, jnp.int32))

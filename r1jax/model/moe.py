@@ -155,7 +155,7 @@ def _ring_of_experts(gate, up, down, x, weights, experts, *, gathered, expert, t
 
 
 def _local_experts(gate, up, down, x, weights, experts, first):
-  """x [B, T, D], weights, experts [B, T, C], gate [E', D, F] -> sum over the chosen ones of experts first .. first + E'."""
+  """x [B, T, D], weights, experts [B, T, C], gate [E', D, F] -> sum over the chosen of experts first .. first + E'."""
   shape, chosen, dtype = x.shape, experts.shape[-1], x.dtype
   experts = experts.reshape(-1, chosen) - first
   local = (experts >= 0) & (experts < gate.shape[0])

@@ -19,7 +19,7 @@ def mtp_hidden(w: Transformer, cfg: ModelConfig, hidden: jax.Array, next_tokens:
   x = jnp.concatenate(
     [embedded, rms_norm(m.hidden_norm, hidden, cfg.norm_eps)], axis=-1
   ) @ m.project.astype(hidden.dtype)
-  x, _, _ = run_block(m.block, x, segments, view_of(positions, cfg), cfg)
+  x, _, _, _ = run_block(m.block, x, segments, view_of(positions, cfg), cfg)
   return rms_norm(m.final_norm, x, cfg.norm_eps)
 
 

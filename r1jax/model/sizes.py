@@ -160,17 +160,12 @@ def _llama(name, layers, embed, mlp, heads) -> ModelConfig:
 def _tiny_moe() -> ModelConfig:
   """DeepSeek-V3 in small: MLA with both latents, YaRN, grouped sigmoid routing, a shared expert, MTP."""
   rope = Rope(
-    kind='yarn',
-    factor=4.0,
-    original_positions=256,
-    mscale=1.0,
-    mscale_all_dim=1.0,
-    interleaved=True,
-  )
+    kind='yarn', factor=4.0, original_positions=256, mscale=1.0, mscale_all_dim=1.0, interleaved=True
+  )  # fmt: skip
   return ModelConfig(
-    name='tiny_moe', family='deepseek_v3', vocab=384, embed=128, layers=4, heads=4, kv_heads=4, head_dim=32,
+    name='tiny_moe', family='deepseek_v3', vocab=384, embed=128, layers=3, heads=2, kv_heads=2, head_dim=64,
     mlp=256, rope=rope, max_positions=1024, mtp=1, bos=1, eos=2, init_std=0.06,
-    mla=MlaConfig(q_latent=96, kv_latent=48, nope=32, rope=16, v=32),
+    mla=MlaConfig(q_latent=96, kv_latent=64, nope=48, rope=16, v=64),
     moe=MoeConfig(experts=8, chosen=2, expert_mlp=96, groups=2, kept_groups=1),
   )  # fmt: skip
 
@@ -178,7 +173,7 @@ def _tiny_moe() -> ModelConfig:
 def _tiny_dense() -> ModelConfig:
   """The dense twin, in Qwen2.5 form."""
   return ModelConfig(
-    name='tiny_dense', family='qwen2', vocab=384, embed=128, layers=4, heads=4, kv_heads=2, head_dim=32, mlp=320,
+    name='tiny_dense', family='qwen2', vocab=384, embed=128, layers=3, heads=2, kv_heads=1, head_dim=64, mlp=320,
     rope=Rope(theta=1e4), max_positions=1024, tied=True, qkv_bias=True, bos=1, eos=2, init_std=0.06,
   )  # fmt: skip
 

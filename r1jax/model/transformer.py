@@ -10,11 +10,13 @@ from flax import struct
 
 from r1jax.mesh import shard
 from r1jax.model.attention import Gqa, Mla, View, attend, attention_spec
-from r1jax.model.cache import Cache
+from r1jax.model.cache import Cache, write
 from r1jax.model.layers import Mlp, mlp_spec, rms_norm, rope_angles, swiglu
 from r1jax.model.moe import Moe, Routing, moe, moe_spec
 from r1jax.model.sizes import ModelConfig
 from r1jax.model.weights import Weight, stack
+
+UNSTACKED_LAYERS = 12  # models of up to this many layers decode without a scan
 
 
 @struct.dataclass
@@ -40,7 +42,8 @@ class Mtp:
 
 @struct.dataclass
 class Transformer:
-  """embed [V, D]; stacks: runs of equal blocks with their weights stacked [L, ...]; head [D, V] or None if tied."""
+  """embed [V, D]; stacks: runs of equal blocks with their weights stacked [L, ...], or
+  single blocks (`unstack`); head [D, V] or None if tied."""
 
   embed: jax.Array | Weight
   stacks: tuple[Block, ...]
@@ -76,20 +79,17 @@ def spec(cfg: ModelConfig) -> Transformer:
   return Transformer(Weight('vocab embed'), tuple(stacks), Weight('embed', 'ones'), head, mtp)
 
 
-def run_block(
-  w: Block, x, segments, view: View, cfg: ModelConfig, sequences=0, cache=None, layer=None
-):
-  """x [B, T, D] -> (x [B, T, D], cache entries, Routing or None)."""
-  out, entries = attend(
-    w.attention, rms_norm(w.attention_norm, x, cfg.norm_eps), view, cfg, cache, layer
-  )
+def run_block(w: Block, x, segments, view: View, cfg: ModelConfig, sequences=0, past=None):
+  """x [B, T, D] -> (x [B, T, D], new and all cache entries as `attend` gives them, Routing or None)."""
+  normed = rms_norm(w.attention_norm, x, cfg.norm_eps)
+  out, new, whole = attend(w.attention, normed, view, cfg, past)
   x = x + out
   normed = rms_norm(w.ffn_norm, x, cfg.norm_eps)
   if isinstance(w.ffn, Moe):
     out, routing = moe(w.ffn, normed, segments, cfg, sequences)
   else:
     out, routing = swiglu(w.ffn, normed), None
-  return shard(x + out, 'batch', None, None), entries, routing
+  return shard(x + out, 'batch', None, None), new, whole, routing
 
 
 def view_of(positions: jax.Array, cfg: ModelConfig, column=None) -> View:
@@ -115,36 +115,47 @@ def forward(
   view = view_of(positions, cfg, None if cache is None else cache.column)
   entries, routing = [], []
   for number, blocks in enumerate(w.stacks):
-    if cache is None:
-      x, kept, routed = _scan(blocks, x, segments, view, cfg, sequences, keep_entries)
-    else:
-      x, kept, routed = _scan_cached(blocks, x, segments, view, cfg, cache.entries[number])
+    past = None if cache is None else cache.entries[number]
+    keep = keep_entries or cache is not None
+    x, kept, routed = _scan(blocks, x, segments, view, cfg, sequences, keep, past)
     entries.append(kept)
     routing += [routed] if isinstance(blocks.ffn, Moe) else []
   return Forward(rms_norm(w.final_norm, x, cfg.norm_eps), tuple(entries), tuple(routing))
 
 
-def _scan(blocks, x, segments, view, cfg, sequences, keep_entries):
-  def body(x, block):
-    x, entries, routing = run_block(block, x, segments, view, cfg, sequences)
-    return x, (entries if keep_entries else None, routing)
+def _scan(blocks, x, segments, view, cfg, sequences, keep_entries, past):
+  """-> x, entries or the whole cache after them, routing. Layers that are scanned only read the cache, and what is
+  new is written once behind the scan: carried along, XLA's CPU backend would copy all of it in every layer.
+  """
 
-  x, (entries, routing) = jax.lax.scan(remat(body, cfg.remat), x, blocks)
-  return x, entries, routing
+  alone = blocks.attention_norm.ndim == 1
+
+  def body(x, args):
+    block, past = args
+    x, new, whole, routing = run_block(block, x, segments, view, cfg, sequences, past)
+    return x, (new if keep_entries else None, whole if alone else None, routing)
+
+  body = remat(body, cfg.remat)
+  if alone:
+    x, (new, whole, routing) = body(x, (blocks, past))
+    return x, new if past is None else whole, routing
+  x, (new, _, routing) = jax.lax.scan(body, x, (blocks, past))
+  return x, new if past is None else write(past, new, view.column), routing
 
 
-def _scan_cached(blocks, x, segments, view, cfg, entries):
-  """The cache rides in the carry, so that a step writes its columns in place."""
+def unstack(w: Transformer) -> Transformer:
+  """The same model with a block for every layer in place of stacks, if they are few: for decoding.
 
-  def body(carry, args):
-    x, entries = carry
-    block, layer = args
-    x, entries, routing = run_block(block, x, segments, view, cfg, 0, entries, layer)
-    return (x, entries), routing
-
-  layers = jnp.arange(entries[0].shape[0])
-  (x, entries), routing = jax.lax.scan(body, (x, entries), (blocks, layers))
-  return x, entries, routing
+  A scan copies each layer's weights and cache out of the stacks before it uses them, which can take longer than
+  the products of a step; but programs without it grow with the layers.
+  """
+  layers = [blocks.attention_norm.shape[0] for blocks in w.stacks]
+  if sum(layers) > UNSTACKED_LAYERS:
+    return w
+  cut = lambda blocks, i: jax.tree.map(lambda x: x[i], blocks)
+  return w.replace(
+    stacks=tuple(cut(b, i) for b, n in zip(w.stacks, layers, strict=True) for i in range(n))
+  )
 
 
 def remat(body, policy: str):

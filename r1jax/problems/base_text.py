@@ -4,9 +4,11 @@ Completions differ in length and quality as those in a web corpus do: answers gu
 that end early with a wrong answer, a few that go on until they find the right one, checks, arithmetic mistakes.
 Every attempt of a search ends in a stated verdict:
 
-    <think>3+5*7=38 no, again:3*5+7=22 yes</think><answer>3*5+7</answer>
-    <think>3+5*7=38 no, give up</think><answer>3+5*7</answer>
+    <think>3+5=8*7=56 no, again:3*5=15+7=22 yes</think><answer>3*5+7</answer>
+    <think>3+5=8*7=56 no, give up</think><answer>(3+5)*7</answer>
 
+An attempt is written as one works on a pocket calculator: every key, and what it then shows. A search goes once
+around the possible expressions in a fixed order, so that nothing is tried twice; what seems far off is skipped.
 Only problems of the train split occur. Left out: negative numbers and fractions on the way to a value.
 """
 
@@ -31,13 +33,12 @@ class BaseTextConfig:
   count: int = 200_000  # documents
   seed: int = 0
   template: str = 'short'
-  fact: float = 0.1  # share of documents that only state the value of an expression
-  guess: float = 0.15  # share of the others that are answered without an attempt
-  persistent: float = 0.08  # share of the others that never give up
-  again: float = 0.45  # chance to go on after an attempt that failed
-  check: float = 0.1  # chance to check an attempt that seems right, step by step
+  guess: float = 0.15  # share of documents that are answered without an attempt
+  persistent: float = 0.1  # share of documents that never give up
+  again: float = 0.42  # chance to go on after an attempt that failed
+  check: float = 0.1  # chance to check an attempt that seems right
   mistake: float = 0.01  # chance that an attempt states a wrong value
-  reach: float = 10.0  # how far from the target a value halves the odds of an attempt
+  reach: float = 10.0  # how far from the target a value is left out half of the time
 
   def __post_init__(self):
     if self.problems.source != 'countdown' or self.problems.style != 'short':
@@ -45,7 +46,7 @@ class BaseTextConfig:
         f'source={self.problems.source!r}, style={self.problems.style!r} has no base text; valid: '
         "'countdown', 'short'"
       )
-    for field in ('fact', 'guess', 'persistent', 'again', 'check', 'mistake'):
+    for field in ('guess', 'persistent', 'again', 'check', 'mistake'):
       if not 0 <= getattr(self, field) <= 1:
         raise ValueError(f'{field}={getattr(self, field)!r} is not possible; valid: from 0 to 1')
     if self.count < 1 or self.reach <= 0 or self.guess + self.persistent > 1:
@@ -57,12 +58,15 @@ class BaseTextConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Expression:
-  """text: without spaces, brackets minimal. outer: its last operator. steps: '3*5=15', '15+7=22'."""
+  """text: without spaces, brackets minimal. outer: its last operator. work: the steps up to the last '='.
+
+  (3+5)*7 is worked out as 3+5=8*7 and 9-2*3 as 2*3=6;9-6.
+  """
 
   value: int
   text: str
   outer: str = ''
-  steps: tuple[str, ...] = ()
+  work: str = ''
 
 
 class Documents:
@@ -80,8 +84,6 @@ class Documents:
       raise IndexError(f'document {index} of {len(self)}')
     rng = random.Random(f'{self._cfg.seed} {index}')
     problem = _shuffled(rng.choice(self._problems), rng)
-    if rng.random() < self._cfg.fact:
-      return _fact(rng.choice(candidates(problem.numbers)), self._cfg.template)
     return prompts.render(problem, self._cfg.template), completion(problem, self._cfg, rng)
 
 
@@ -96,21 +98,16 @@ def _shuffled(problem: Problem, rng: random.Random) -> Problem:
   return dataclasses.replace(problem, numbers=numbers, prompt=prompt)
 
 
-def _fact(expression: Expression, template: str) -> tuple[str, str]:
-  question = Problem(0, 'arithmetic', f'{expression.text} =', str(expression.value))
-  return prompts.render(question, template), f'<think></think><answer>{expression.value}</answer>'
-
-
 def completion(problem: Problem, cfg: BaseTextConfig, rng: random.Random) -> str:
   """One way to think about the problem, with its answer."""
-  untried = _in_order(problem, cfg.reach, rng)
+  plan = _plan(problem, cfg.reach, rng)
   mode = rng.random()
   if mode < cfg.guess:
-    return f'<think></think><answer>{next(untried).text}</answer>'
+    return f'<think></think><answer>{plan[0].text}</answer>'
   again = 1.0 if mode < cfg.guess + cfg.persistent else cfg.again
   thought, found = '', False
-  for tried in untried:
-    thought += (' again:' if thought else '') + tried.text
+  for tried in itertools.cycle(plan):
+    thought += (' again:' if thought else '') + tried.work
     attempt, found = _attempt(tried, int(problem.answer), cfg, rng)
     thought += attempt
     if found or rng.random() >= again:
@@ -129,21 +126,18 @@ def _attempt(
     return f'={stated} no,', False
   if rng.random() >= cfg.check:
     return f'={stated} yes', True
-  steps = ';'.join(tried.steps)
-  if tried.value != target:
-    return f'={stated} yes, check:{steps} no,', False
-  return f'={stated} yes, check:{steps} yes', True
+  check = f'={stated} yes, check:{tried.text}={tried.value}'
+  return (f'{check} yes', True) if tried.value == target else (f'{check} no,', False)
 
 
-def _in_order(problem: Problem, reach: float, rng: random.Random) -> Iterator[Expression]:
-  """Every candidate once, in random order; values near the target tend to come first."""
+def _plan(problem: Problem, reach: float, rng: random.Random) -> list[Expression]:
+  """What to try, in order: once around all candidates from a random one on, skipping many whose value is far off."""
   target = int(problem.answer)
-  # An exponential race: the first to arrive is i with probability odds_i / sum of the odds.
-  arrival = {
-    e: rng.expovariate(1.0) * (1 + abs(e.value - target) / reach)
-    for e in candidates(problem.numbers)
-  }
-  return iter(sorted(arrival, key=arrival.get))
+  chosen = [
+    e for e in candidates(problem.numbers) if rng.random() < 1 / (1 + abs(e.value - target) / reach)
+  ]
+  start = rng.randrange(len(chosen))
+  return chosen[start:] + chosen[:start]
 
 
 @functools.lru_cache(maxsize=4096)
@@ -179,7 +173,16 @@ def _joined(a: Expression, b: Expression, operators: str) -> Iterator[Expression
     regrouped = (op == '-' and b.outer in ('+', '-')) or (op == '/' and b.outer in ('*', '/'))
     text = _bracketed(a, op in '*/' and a.outer in ('+', '-')) + op
     text += _bracketed(b, regrouped or (op in '*/' and b.outer in ('+', '-')))
-    yield Expression(value, text, op, (*a.steps, *b.steps, f'{a.value}{op}{b.value}={value}'))
+    yield Expression(value, text, op, _work(a, b, op))
+
+
+def _work(a: Expression, b: Expression, op: str) -> str:
+  """The work of both and the last key; what a calculator still shows is not typed again."""
+  shown = f'{a.work}={a.value}' if a.work else f'{a.value}'
+  if not b.work:
+    return f'{shown}{op}{b.value}'
+  before = f'{a.work}={a.value};' if a.work else ''
+  return f'{before}{b.work}={b.value};{a.value}{op}{b.value}'
 
 
 def _bracketed(expression: Expression, needed: bool) -> str:

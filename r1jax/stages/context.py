@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 
 from r1jax import problems as problems_lib
-from r1jax.checkpoint import Checkpointer
+from r1jax.checkpoint import Checkpointer, CheckpointError, on_any_process
 from r1jax.config import Experiment, Stage
 from r1jax.model import hf, weights
 from r1jax.model.transformer import Transformer, spec
@@ -52,8 +52,12 @@ class Context:
   def checkpointer(self, stage: Stage) -> Checkpointer:
     return Checkpointer(self.folder(stage) / 'checkpoints')
 
+  def is_stopping(self) -> bool:
+    """Whether any process was asked to stop; all of them call this together."""
+    return on_any_process(self.stopping.is_set())
+
   def raise_if_stopping(self) -> None:
-    if self.stopping.is_set():
+    if self.is_stopping():
       raise Preempted
 
   def problems(self, split: str) -> list[Problem]:
@@ -73,19 +77,26 @@ class Context:
   def params(self) -> Transformer:
     """The policy after the last finished training stage; at first what the experiment starts from."""
     if self._params is None:
-      self._params = self._load()
+      self._params = self._load(self.experiment.stages)
     return self._params
+
+  def take_params(self, stage: Stage) -> Transformer:
+    """The policy that a training stage starts from, finished or not; no copy of it is kept here."""
+    params, self._params = self._params, None
+    if params is None:
+      params = self._load(self.experiment.stages[: self.experiment.stages.index(stage)])
+    return params
 
   def hand_on(self, params: Transformer) -> None:
     """The policy that the next stage starts from."""
     self._params = params
 
-  def _load(self) -> Transformer:
-    for stage in reversed(self.experiment.stages):
+  def _load(self, stages: tuple[Stage, ...]) -> Transformer:
+    """What the last of these stages that trained has left, or what the experiment starts from."""
+    for stage in reversed(stages):
       done = self.result(stage)
       if done and 'checkpoint' in done:
-        goal = {'policy': weights.abstract(spec(self.model), self.model, self.sharded)}
-        return self.checkpointer(stage).restore(done['checkpoint'], goal, partial=True)[0]['policy']
+        return self._trained(stage, done['checkpoint'])
     path = self.experiment.model.path
     if path:
       return hf.load(path, self.model, self.sharded)[0]
@@ -95,6 +106,16 @@ class Context:
       lambda key: weights.init(spec(self.model), self.model, key), out_shardings=shardings
     )
     return make(jax.random.fold_in(self.root_key(), 1))
+
+  def _trained(self, stage: Stage, step: int) -> Transformer:
+    """The policy that a finished stage has left. Raises CheckpointError."""
+    goal = {'policy': weights.abstract(spec(self.model), self.model, self.sharded)}
+    try:
+      return self.checkpointer(stage).restore(step, goal, partial=True)[0]['policy']
+    except CheckpointError as error:
+      done = self.folder(stage) / 'done.json'
+      again = f'remove {done} and start again: {stage.name} goes on from the checkpoint before'
+      raise CheckpointError(f'{error}; {again}') from error
 
   def result(self, stage: Stage) -> dict | None:
     """What a finished stage left, None if it is not finished."""

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import time
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -39,42 +40,27 @@ class Config:
 
 
 def run(cfg: Config, stage: Stage, context: Context) -> dict:
-  """Evaluates context.params() -> the stage's result: pass@1, ci95, mean_length, truncated, three samples."""
+  """Evaluates context.params() -> the stage's result: pass@1, ci95, mean_length, truncated, three samples.
+
+  Raises Preempted; it then begins anew, with the same noise.
+  """
   started = time.time()
   problems = chosen(context.problems('heldout'), cfg.problems)
-  rows = cfg.sampling.slots or len(problems) * cfg.samples
-  at_once = min(len(problems), max(rows // cfg.samples, 1))
-  longest = context.experiment.prompt.longest
-  shapes = decoding.shapes_of(at_once, cfg.samples, longest, cfg.sampling, data_ways(context.mesh))
-  params, template = context.params(), context.experiment.prompt.template
-  eos = end_tokens(context.tokenizer)
-  decoding.warm_up(params, context.model, shapes, cfg.sampling, eos)
-  key = jax.random.fold_in(context.root_key(), NOISE)
-  correct, lengths, truncated, rows = [], [], [], []
-  for first in range(0, len(problems), at_once):
-    context.raise_if_stopping()
-    part = problems[first : first + at_once]
-    tokens = prompts.encode(part, context.tokenizer, template)
-    rollouts = generate(
-      params, context.model, tokens, [p.id for p in part], key, cfg.sampling, group=cfg.samples,
-      tokenizer=context.tokenizer, shapes=shapes,
-    )  # fmt: skip
-    texts = completions(rollouts, context.tokenizer, template)
-    scores = score(texts, part, RewardConfig())
-    correct.append(scores.parts['accuracy'])
-    lengths.append(rollouts.length)
-    truncated.append(rollouts.truncated)
-    rows += _rows(part, texts, scores.parts['accuracy'], rollouts.length, template)
-  result = pass_at_1(np.concatenate(correct), np.concatenate(lengths))
-  result |= {
+  parts = list(_sampled(cfg, context, problems))
+  correct, length, truncated = (
+    np.concatenate([getattr(part, name) for part in parts])
+    for name in ('correct', 'length', 'truncated')
+  )
+  rows = [row for part in parts for row in part.rows]
+  _save(context, stage, rows)
+  result = pass_at_1(correct, length) | {
     'problems': len(problems),
     'samples': cfg.samples,
     'seconds': time.time() - started,
     'steps': 0,
+    'truncated': float(truncated.mean()),
+    'shown': rows[:3],
   }
-  result['truncated'] = float(np.concatenate(truncated).mean())
-  result['shown'] = rows[:3]
-  _save(context, stage, rows)
   low, high = result['ci95']
   print(
     f'{stage.name}: pass@1 {result["pass@1"]:.3f} ({low:.3f} to {high:.3f}), mean length '
@@ -82,6 +68,37 @@ def run(cfg: Config, stage: Stage, context: Context) -> dict:
     flush=True,
   )
   return result
+
+
+@dataclasses.dataclass
+class _Part:
+  """Some of the problems: correct, length, truncated [P, G], and a row a sample."""
+
+  correct: np.ndarray
+  length: np.ndarray
+  truncated: np.ndarray
+  rows: list[dict]
+
+
+def _sampled(cfg: Config, context: Context, problems: list) -> Iterator[_Part]:
+  """As many problems at once as `slots` has room for."""
+  rows = cfg.sampling.slots or len(problems) * cfg.samples
+  at_once = min(len(problems), max(rows // cfg.samples, 1))
+  prompt, tokenizer, how = context.experiment.prompt, context.tokenizer, cfg.sampling
+  shapes = decoding.shapes_of(at_once, cfg.samples, prompt.longest, how, data_ways(context.mesh))
+  params, key = context.params(), jax.random.fold_in(context.root_key(), NOISE)
+  decoding.warm_up(params, context.model, shapes, how, end_tokens(tokenizer))
+  for first in range(0, len(problems), at_once):
+    part = problems[first : first + at_once]
+    tokens = prompts.encode(part, tokenizer, prompt.template)
+    rollouts = generate(
+      params, context.model, tokens, [p.id for p in part], key, how, group=cfg.samples, tokenizer=tokenizer,
+      shapes=shapes, poll=context.raise_if_stopping,
+    )  # fmt: skip
+    texts = completions(rollouts, tokenizer, prompt.template)
+    correct, length = score(texts, part, RewardConfig()).parts['accuracy'], rollouts.length
+    shown = _rows(part, texts, correct, length, prompt.template)
+    yield _Part(correct, length, rollouts.truncated, shown)
 
 
 def chosen(problems: list, count: int) -> list:

@@ -26,10 +26,11 @@ from r1jax.explore import (
 from r1jax.mesh import data_ways
 from r1jax.objective import PolicyLoss
 from r1jax.optimizer import OptimizerConfig
+from r1jax.problems import Problem
 from r1jax.problems.iterator import ProblemIterator, problem_iterator
 from r1jax.rewards import RewardConfig, score
 from r1jax.rollout import end_tokens, generate
-from r1jax.stages.context import Context
+from r1jax.stages.context import Context, Preempted
 from r1jax.stages.training import Program, Trainer, place
 from r1jax.update import UpdateConfig, logprobs
 
@@ -89,7 +90,8 @@ class Config:
     updates = self.updates_per_rollout
     if self.optimizer.steps % updates:
       raise ValueError(
-        f'steps={self.optimizer.steps} is not possible; valid: a multiple of steps_per_rollout * inner_epochs = {updates}'
+        f'steps={self.optimizer.steps} is not possible; valid: a multiple of steps_per_rollout * '
+        f'inner_epochs = {updates}'
       )
     if self.update.reference_every % updates:
       raise ValueError(
@@ -137,7 +139,6 @@ def run(cfg: Config, stage: Stage, context: Context) -> dict:
     learner.warm_up()
   while learner.trainer.step < cfg.optimizer.steps:
     if not learner.minibatches:
-      context.raise_if_stopping()
       learner.explore()
     batch, metrics, timing = learner.next_minibatch()
     learner.trainer.advance(batch, metrics, timing)
@@ -197,10 +198,20 @@ class Learner:
     self.timing = {}
     step = self.trainer.step + 1
     if self.trainer.report.wants_sample(step):
-      self.trainer.report.sample(step, *entry['shown'])
+      problem, completion, reward = entry['shown']
+      self.trainer.report.sample(step, Problem(**problem), completion, reward)
     return Batch.from_arrays(entry['arrays'], self.program.shape), entry['metrics'], timing
 
   def explore(self) -> None:
+    """One rollout -> its minibatches. Raises Preempted, with the state before the rollout saved."""
+    before = self.state()
+    try:
+      self._explore()
+    except Preempted:
+      self.set_state(before)
+      self.trainer.stop()
+
+  def _explore(self) -> None:
     """One rollout -> its minibatches, repeated for every inner epoch."""
     with jax.transfer_guard('disallow'):
       groups = self._groups()
@@ -245,7 +256,7 @@ class Learner:
     )
     rollouts = generate(
       policy, context.model, tokens, ids, key, cfg.sampling, group=cfg.samples_per_prompt, tokenizer=tokenizer,
-      shapes=self.shapes,
+      shapes=self.shapes, poll=context.raise_if_stopping,
     )  # fmt: skip
     generated = time.perf_counter()
     texts = completions(rollouts, tokenizer, template)
@@ -293,12 +304,7 @@ class Learner:
       size = len(part.problems)
       mine = found[number * size : (number + 1) * size]
       batch = batch.replace(advantage=spread_advantage(mine, part.rollouts, places, batch))
-      problem = part.problems[0]
-      shown = [
-        {'prompt': problem.prompt, 'answer': problem.answer},
-        part.texts[0][0],
-        float(part.scores.total[0, 0]),
-      ]
+      shown = [dataclasses.asdict(part.problems[0]), part.texts[0][0], float(part.scores.total[0, 0])]
       entries.append({'arrays': batch.arrays(), 'metrics': metrics_of(part), 'shown': shown})
     return entries
 

@@ -19,8 +19,9 @@ from r1jax.update import UpdateConfig
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  """source: 'base_text', or a .jsonl file of prompts and completions. texts_per_step: documents of one update. longest: tokens, longer ones are cut. learn_prompt: whether the
-  prompt's tokens are learned too, as in pretraining. micro_batch: tokens whose gradient is computed at once.
+  """source: 'base_text', or a .jsonl file of prompts and completions. texts_per_step: of one update. longest:
+  tokens, longer texts are cut. learn_prompt: whether the prompt's tokens are learned too, as in pretraining.
+  micro_batch: tokens whose gradient is computed at once.
   """
 
   source: str
@@ -46,7 +47,7 @@ def run(cfg: Config, stage: Stage, context: Context) -> dict:
   """Trains context.params() on texts -> the stage's result."""
   shape = batch_shape(cfg.texts_per_step, cfg.longest, cfg.micro_batch, data_ways(context.mesh))
   program = Program(context.model, cfg.optimizer, cfg.update, cfg.loss(), shape)
-  texts = iterator(cfg, context)
+  texts = iterator(cfg, context, context.experiment.stages.index(stage))
   trainer = Trainer(
     context, stage, program, reference=False, checkpoint_every=cfg.checkpoint_every, sample_every=cfg.sample_every,
     host=lambda: {'texts': texts.get_state()},
@@ -63,13 +64,13 @@ def run(cfg: Config, stage: Stage, context: Context) -> dict:
   return trainer.finish()
 
 
-def iterator(cfg: Config, context: Context):
-  """-> batches of (prompt, completion), shuffled each epoch, resumable, the same for every host layout."""
+def iterator(cfg: Config, context: Context, number: int):
+  """-> batches of (prompt, completion), shuffled each epoch and otherwise in every stage; resumable."""
   source = grain.MapDataset.source(
     texts_lib.load(cfg.source, context.experiment.problems, context.experiment.prompt.template)
   )
   stream = (
-    source.seed(context.experiment.seed)
+    source.seed(context.experiment.seed + number)
     .shuffle()
     .repeat(2**31)
     .batch(cfg.texts_per_step, batch_fn=list)

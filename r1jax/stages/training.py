@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
+from typing import NoReturn
 
 import jax
 import numpy as np
@@ -60,6 +61,7 @@ class Trainer:
     self._seconds, self._since = 0.0, time.time()
     self.state: state_lib.State | None = None
     self.step = 0
+    self._saved = 0  # step of the newest checkpoint; the state of step 0 needs none
 
   def seconds(self) -> float:
     """Spent on this stage so far, by all processes that worked on it."""
@@ -70,17 +72,16 @@ class Trainer:
 
     before: for a replay, the newest checkpoint below this step, and the report stays as it is.
     """
-    steps = [s for s in self.checkpointer.steps() if before is None or s < before]
-    step = self.checkpointer.latest() if before is None else max(steps, default=None)
+    step = self.checkpointer.latest(before)
     if step is None:
       self.state = state_lib.init(
-        self.context.params(), self.context.root_key(), self.program.model, self._rule, self.context.sharded,
-        **self._kept,
+        self.context.take_params(self.stage), self.context.root_key(), self.program.model, self._rule,
+        self.context.sharded, **self._kept,
       )  # fmt: skip
       return None
     goal = state_lib.abstract(self.program.model, self._rule, self.context.sharded, **self._kept)
     self.state, host = self.checkpointer.restore(step, goal)
-    self.step = step
+    self.step = self._saved = step
     if before is None:
       self._seconds = host['seconds']
       self.report.truncate(host['report'])
@@ -90,6 +91,14 @@ class Trainer:
   def save(self) -> None:
     host = {'report': self.report.offset(), 'seconds': self.seconds(), 'stage': self.host()}
     self.checkpointer.save(self.step, self.state, host)
+    self._saved = self.step
+
+  def stop(self) -> NoReturn:
+    """Saves what the newest checkpoint lacks and raises Preempted."""
+    if self.step > self._saved:
+      self.save()
+    self.report.close()
+    raise Preempted
 
   def advance(
     self, batch: Batch, metrics: Mapping[str, float], timing: Mapping[str, float]
@@ -107,15 +116,10 @@ class Trainer:
         f'{self.stage.name}: the gradient was not finite in {MOST_SKIPPED_IN_ROW} steps in a row, the last of '
         f'them step {self.step}; its batch is saved as {where}. Lower learning_rate or clip_norm'
       )
-    stopping = self.context.stopping.is_set()
-    if (
-      stopping
-      or self.step % self.checkpoint_every == 0
-      or self.step == self.program.optimizer.steps
-    ):
+    if self.step % self.checkpoint_every == 0 or self.step == self.program.optimizer.steps:
       self.save()
-    if stopping:
-      raise Preempted
+    if self.context.is_stopping():
+      self.stop()
 
   def update(self, batch: Batch) -> dict[str, float]:
     """The update alone -> its metrics."""

@@ -1,0 +1,116 @@
+"""The steps of a case by r1jax, phase by phase, and what the machine can do at most."""
+
+import json
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from r1jax import decoding
+from r1jax import state as state_lib
+from r1jax.advantage import advantages
+from r1jax.algorithms import algorithm
+from r1jax.batch import batch_shape, pack
+from r1jax.bench.cases import CASES, EOS, Case
+from r1jax.decoding import SamplingConfig
+from r1jax.explore import examples, spread_advantage
+from r1jax.model import hf
+from r1jax.objective import PolicyLoss
+from r1jax.optimizer import OptimizerConfig, optimizer
+from r1jax.rollout import Rollouts, end_tokens, generate
+from r1jax.update import UpdateConfig, logprobs, update
+
+
+class Ids:
+  """What a rollout asks of a tokenizer."""
+
+  def __init__(self, eos: int | None):
+    self.eos = eos
+
+
+class Run:
+  """A state, and all that its steps are compiled for."""
+
+  def __init__(self, directory: str, case: Case):
+    self.case, self.tokenizer = case, Ids(None if case.equal else EOS)
+    self.how = SamplingConfig(max_tokens=case.new_tokens)
+    self.shapes = decoding.shapes_of(case.prompts, case.group, case.prompt, self.how)
+    policy, self.model = hf.load(directory)
+    self.algorithm = algorithm('grpo', kl_weight=case.kl_weight)
+    self.loss = PolicyLoss(self.algorithm.objective(case.new_tokens), on_policy=True)
+    self.moves = OptimizerConfig(case.steps + 1, case.learning_rate)
+    rule = optimizer(self.moves, self.model)
+    self.state = state_lib.init(
+      policy, jax.random.key(0), self.model, rule, master=False, reference=True
+    )
+    self.shape = batch_shape(case.prompts * case.group, case.prompt + case.new_tokens, 4096)
+    eos = end_tokens(self.tokenizer)
+    decoding.warm_up(self.state.policy, self.model, self.shapes, self.how, eos)
+
+  def step(self, prompts: np.ndarray) -> dict[str, float]:
+    """[P, Tp] -> seconds of the step and its phases, tokens, rows times steps decoded, tokens of the update."""
+    clock = [time.perf_counter()]
+    cpu = time.process_time()
+    key = jax.random.fold_in(self.state.key, self.state.step)
+    rollouts = generate(
+      self.state.policy, self.model, list(prompts), range(len(prompts)), key, self.how, group=self.case.group,
+      tokenizer=self.tokenizer, shapes=self.shapes,
+    )  # fmt: skip
+    clock.append(time.perf_counter())
+    batch, places = pack(examples(rollouts, 'keep'), self.shape)
+    found = advantages(self._rewards(rollouts), self.algorithm.advantage)
+    batch = batch.replace(advantage=spread_advantage(found, rollouts, places, batch))
+    batch = jax.device_put(batch)
+    batch = batch.replace(reference_logprob=logprobs(self.state.reference, batch, self.model))
+    jax.block_until_ready(batch)
+    clock.append(time.perf_counter())
+    self.state, metrics = update(
+      self.state, batch, self.model, self.moves, UpdateConfig(), self.loss
+    )
+    jax.block_until_ready((self.state, metrics))
+    clock.append(time.perf_counter())
+    phases = dict(zip(('rollout', 'reference', 'update'), np.diff(clock).tolist(), strict=True))
+    return phases | {
+      'seconds': clock[-1] - clock[0],
+      'cpu_seconds': time.process_time() - cpu,
+      'tokens': int(rollouts.length.sum()),
+      'decoded': int(rollouts.decoded),
+      'context': float((rollouts.length**2).sum() / 2 / rollouts.length.sum() + self.case.prompt),
+      'rows': int(batch.live) * self.shape.rows * self.shape.row,
+    }
+
+  def _rewards(self, rollouts: Rollouts) -> np.ndarray:
+    live = np.arange(self.case.new_tokens) < rollouts.length[..., None]
+    return ((rollouts.tokens % 2 == 0) & live).sum(-1) / rollouts.length
+
+
+def machine() -> dict[str, float]:
+  """FLOP/s of a large matrix product, bytes/s of reading memory: the best of ten."""
+
+  def best(fn, x) -> float:
+    fn, seconds = jax.jit(fn), []
+    for _ in range(11):
+      start = time.perf_counter()
+      fn(x).block_until_ready()
+      seconds.append(time.perf_counter() - start)
+    return min(seconds[1:])
+
+  square, long = jnp.ones((2048, 2048)), jnp.ones((64, 1024, 1024))
+  return {
+    'flops': 2 * 2048**3 / best(lambda x: x @ x, square),
+    'bytes': long.nbytes / best(lambda x: x.sum(0), long),
+  }
+
+
+def main() -> None:
+  """Arguments: model in Hugging Face layout, name of a case. Prints JSON."""
+  case = CASES[sys.argv[2]]
+  run = Run(sys.argv[1], case)
+  measured = [run.step(prompts) for prompts in case.draw_prompts()][1:]
+  print(json.dumps({'steps': measured, 'machine': machine()}))
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,215 @@
+"""What a config asks of the machine it runs on: devices, files, tokenizer, problems.
+
+All of it is looked at before anything is compiled, and is said as what is wrong with the config.
+"""
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+
+from r1jax import mesh as mesh_lib
+from r1jax import problems as problems_lib
+from r1jax import tokenizer as tokenizer_lib
+from r1jax.config import Experiment, Stage
+from r1jax.fields import ConfigError, flat
+from r1jax.model import hf
+from r1jax.model.hf_config import check_same_function
+from r1jax.problems import Problem
+from r1jax.problems import texts as texts_lib
+from r1jax.prompts import encode
+from r1jax.report import RolloutLog
+from r1jax.stages.context import Context
+
+SOME = 1000  # generated problems that are looked at; all of them take minutes where there are many
+SPLITS = {'grpo': 'train', 'evaluate': 'heldout'}
+
+
+def prepare(experiment: Experiment, workdir: Path, config: Mapping) -> Context:
+  """Experiment -> Context, and the workdir with its config. Raises ConfigError."""
+  same_config(workdir, config)
+  devices = _mesh(experiment)
+  check_batches(experiment, devices)
+  context = Context(experiment, workdir, devices, _tokenizer(experiment))
+  _check_model(context)
+  for stage in experiment.stages:
+    if context.result(stage) is None:
+      _check_data(stage, context)
+  with _points_to('--workdir', workdir, 'a folder that can be written to'):
+    _record(workdir, config)
+  return context
+
+
+def replayable(experiment: Experiment, workdir: Path, step: int) -> Stage:
+  """The stage of which a step can be rebuilt. Raises ConfigError where there is none, or nothing saved of it."""
+  stage = next((s for s in experiment.stages if s.kind == 'grpo'), None)
+  if stage is None:
+    raise ConfigError(
+      f'--replay_step={step} is not possible: {experiment.name} has no stage that samples; valid: an experiment '
+      'with a grpo stage'
+    )
+  with _points_to('--replay_step', step, 'a step whose rollout is saved'):
+    RolloutLog(workdir / stage.name / 'rollouts').load(step)
+  return stage
+
+
+@contextlib.contextmanager
+def _points_to(key: str, value, valid: str):
+  """What a field points to is at fault: its error, as one of the field."""
+  try:
+    yield
+  except ConfigError:
+    raise
+  except (OSError, ValueError) as error:
+    text = str(error)
+    if re.match(r'\w+=', text):  # it names a field of the same section
+      raise ConfigError(f'{key.rpartition(".")[0]}.{text}') from error
+    valid = '' if '; valid' in text else f'; valid: {valid}'
+    value = repr(value) if isinstance(value, str) else value
+    raise ConfigError(f'{key}={value} is not possible: {text}{valid}') from error
+
+
+def _mesh(experiment: Experiment) -> jax.sharding.Mesh:
+  sizes = dataclasses.asdict(experiment.mesh)
+  try:
+    return mesh_lib.make_mesh(**sizes)
+  except ValueError as error:
+    axis = max(sizes, key=sizes.get)
+    raise ConfigError(
+      f'mesh.{axis}={sizes[axis]} is not possible: {error}; valid: sizes whose product is {jax.device_count()}, '
+      'one of them may be -1 for all that remain'
+    ) from error
+
+
+def check_batches(experiment: Experiment, mesh) -> None:
+  """The sequences of a step are shared out evenly. Raises ConfigError."""
+  ways = mesh_lib.data_ways(mesh)
+  for stage in experiment.stages:
+    settings = stage.settings
+    if hasattr(settings, 'prompts_per_step'):
+      field, group = 'prompts_per_step', settings.samples_per_prompt
+    elif hasattr(settings, 'texts_per_step'):
+      field, group = 'texts_per_step', 1
+    else:
+      continue
+    count, unit = getattr(settings, field), ways // math.gcd(ways, group)
+    if count % unit:
+      raise ConfigError(
+        f'{stage.section}.{field}={count} is not possible: {count * group} sequences a step do not divide over the '
+        f'{ways} ways of data, fsdp and expert; valid: a multiple of {unit}, such as {-(-count // unit) * unit}'
+      )
+
+
+def _tokenizer(experiment: Experiment):
+  """The tokenizer of the model. Raises ConfigError for a directory that is not there or has none."""
+  model = experiment.model
+  field = 'tokenizer' if model.tokenizer else 'path'
+  where = getattr(model, field)
+  with _points_to(f'model.{field}', where, 'a directory with tokenizer.json or tokenizer.model'):
+    if not where or not Path(where).exists():
+      raise ConfigError(
+        f'model.{field}={where!r} does not exist; valid: a directory with the weights and the tokenizer of '
+        f'{model.size} in Hugging Face layout'
+      )
+    found = tokenizer_lib.load(where)
+  vocab = model.config().vocab
+  if found.vocab > vocab:
+    raise ConfigError(
+      f'model.{field}={where!r} is not possible: its tokenizer has {found.vocab} ids; valid: at most the {vocab} '
+      f'of {model.size}'
+    )
+  return found
+
+
+def _check_model(context: Context) -> None:
+  """The checkpoint's files are there, whole by their headers, and of the model that the config names."""
+  path = context.experiment.model.path
+  if not path:
+    return
+  directory = Path(path)
+  with _points_to('model.path', path, f'a directory with {context.experiment.model.size}'):
+    check_same_function(
+      context.model, hf.config_from_hf(json.loads((directory / 'config.json').read_text()))
+    )
+    with contextlib.ExitStack() as stack:
+      hf.Files(directory, stack).check(context.model, directory)
+
+
+def _check_data(stage: Stage, context: Context) -> None:
+  """What a stage reads can be read and is not empty; what it writes is not in the way."""
+  experiment = context.experiment
+  if stage.kind in SPLITS:
+    source = experiment.problems.source
+    with _points_to('problems.source', source, 'countdown, arithmetic or a .jsonl file'):
+      found = _some_problems(experiment, SPLITS[stage.kind])
+    _check_prompts(found, context)
+  if stage.kind == 'sft':
+    source = stage.settings.source
+    section = 'problems' if source == texts_lib.BASE_TEXT else stage.section
+    with _points_to(f'{section}.source', source, 'base_text or a .jsonl file'):
+      texts_lib.load(source, experiment.problems, experiment.prompt.template)
+  if stage.kind == 'export' and stage.settings.path:
+    path = Path(stage.settings.path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+      raise ConfigError(
+        f'{stage.section}.path={str(path)!r} exists and is not empty; valid: a new directory'
+      )
+
+
+def _some_problems(experiment: Experiment, split: str) -> tuple[Problem, ...]:
+  """Problems of a split: all that a file has, the first ones where they are generated."""
+  cfg = experiment.problems
+  if cfg.source.endswith('.jsonl') or cfg.count <= SOME:
+    return problems_lib.load(cfg, split)
+  try:
+    return problems_lib.load(dataclasses.replace(cfg, count=SOME), split)
+  except ValueError:  # the first ones may be too few: the real count has the last word
+    return problems_lib.load(cfg, split)
+
+
+def _check_prompts(problems: tuple[Problem, ...], context: Context) -> None:
+  prompt, shortest = context.experiment.prompt, math.inf
+  for problem in problems:
+    shortest = min(shortest, len(encode([problem], context.tokenizer, prompt.template)[0]))
+    if shortest <= prompt.longest:
+      return
+  raise ConfigError(
+    f'prompt.longest={prompt.longest} is not possible: no prompt is that short; valid: at least {shortest} tokens'
+  )
+
+
+def same_config(workdir: Path, config: Mapping) -> None:
+  """A run is gone on with under the config that it was started with. Raises ConfigError."""
+  path = workdir / 'config.json'
+  if not path.exists():
+    return
+  with _points_to('--workdir', workdir, 'a folder whose config.json is as it was written'):
+    there = flat(json.loads(path.read_text()))
+  here = flat(_plain(config))
+  for key in {**here, **there}:
+    if key not in here or key not in there or here[key] != there[key]:
+      raise ConfigError(
+        f'{key}={here.get(key)!r} is not what {workdir} was started with; valid: {there.get(key)!r}, or another '
+        '--workdir'
+      )
+
+
+def _record(workdir: Path, config: Mapping) -> None:
+  path = workdir / 'config.json'
+  if path.exists():
+    return
+  workdir.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_suffix('.tmp')
+  temporary.write_text(json.dumps(_plain(config), indent=2) + '\n')
+  os.replace(temporary, path)
+
+
+def _plain(config: Mapping) -> dict:
+  """As JSON gives it back: lists for tuples."""
+  return json.loads(json.dumps(config.to_dict() if hasattr(config, 'to_dict') else dict(config)))

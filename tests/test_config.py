@@ -1,0 +1,350 @@
+"""ConfigDict -> Experiment: what is refused, with which words, and what is made of the rest."""
+
+import dataclasses
+import math
+import pathlib
+import re
+
+import jax
+import pytest
+
+from experiments import base, base_model, r1_zero
+from r1jax import mesh as mesh_lib
+from r1jax.algorithms import ALGORITHMS, algorithm
+from r1jax.checks import check_batches
+from r1jax.config import resolve
+from r1jax.decoding import SamplingConfig
+from r1jax.fields import ConfigError, check, flat, suggest, type_name
+from r1jax.plan import describe
+
+PARAMETERS = {
+  'tiny_moe': None,
+  'tiny_dense': None,
+  'qwen2.5-1.5b': 1_543_714_304,
+  'qwen2.5-7b': 7_615_616_512,
+  'deepseek_v3': 671_026_419_200,
+}
+
+
+def config(changes=(), size='tiny_moe', of=r1_zero) -> dict:
+  """An experiment with some fields changed; as a dict, which checks no type on the way."""
+  c = of.get_config(size).to_dict()
+  for key, value in dict(changes).items():
+    section, _, field = key.rpartition('.')
+    (c[section] if section else c)[field] = value
+  return c
+
+
+def refusal(changes, **which) -> str:
+  with pytest.raises(ConfigError) as caught:
+    resolve(config(changes, **which))
+  return str(caught.value)
+
+
+# Value by value: what no run could make sense of.
+IMPOSSIBLE = [
+  ('name', ''), ('name', 'a/b'), ('name', '..'), ('seed', -1), ('seed', 2**32),
+  ('model.size', 'qwen9'), ('model.dtype', 'float16'), ('model.remat', 'all'),
+  ('mesh.data', 0), ('mesh.fsdp', -2), ('mesh.expert', 0), ('mesh.tensor', 0),
+  ('problems.source', 'countdwn'), ('problems.source', 'problems.json'), ('problems.numbers_min', 1),
+  ('problems.numbers_max', 2), ('problems.max_number', 0), ('problems.max_target', 0),
+  ('problems.style', 'long'), ('problems.heldout_fraction', 1.0), ('problems.heldout_fraction', -0.1),
+  ('problems.heldout_fraction', math.nan), ('problems.count', -1),
+  ('prompt.template', 'r2'), ('prompt.longest', 0), ('prompt.longest', 1024),
+  ('rl.steps', 0), ('rl.prompts_per_step', 0), ('rl.samples_per_prompt', 1), ('rl.samples_per_prompt', 0),
+  ('rl.steps_per_rollout', 0), ('rl.steps_per_rollout', 7), ('rl.inner_epochs', 0), ('rl.micro_batch', 0),
+  ('rl.max_tokens', 0), ('rl.max_tokens', 1009), ('rl.temperature', 0.0), ('rl.temperature', -1.0),
+  ('rl.temperature', math.nan), ('rl.temperature', math.inf), ('rl.stop', ('</answer>', '')), ('rl.slots', -1),
+  ('rl.accuracy_weight', -1.0), ('rl.accuracy_weight', math.inf), ('rl.format_weight', math.nan),
+  ('rl.algorithm', 'ppo'), ('rl.clip_low', -0.1), ('rl.clip_high', math.nan), ('rl.dual_clip', 1.0),
+  ('rl.kl', 'k1'), ('rl.kl', 'k4'), ('rl.kl_weight', -1.0), ('rl.entropy_weight', -1.0),
+  ('rl.sampler_correction', 'clip'), ('rl.overlong', 'drop'), ('rl.reference_every', -1),
+  ('rl.learning_rate', -1.0), ('rl.learning_rate', math.nan), ('rl.learning_rate', math.inf),
+  ('rl.schedule', 'linear'), ('rl.warmup_steps', -1), ('rl.warmup_steps', 60), ('rl.weight_decay', -0.1),
+  ('rl.weight_decay', math.inf), ('rl.clip_norm', 0.0), ('rl.clip_norm', math.nan), ('rl.bias_speed', -1.0),
+  ('rl.balance_weight', math.inf), ('rl.mtp_weight', math.nan), ('rl.checkpoint_every', 0),
+  ('evaluate.problems', -1), ('evaluate.samples', 0), ('evaluate.max_tokens', 0),
+  ('evaluate.max_tokens', 1009), ('evaluate.temperature', -0.1), ('evaluate.top_p', 0.0),
+  ('evaluate.top_p', 1.1), ('evaluate.top_p', math.nan), ('evaluate.slots', -1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize('key, value', IMPOSSIBLE)
+def test_an_impossible_value_is_named_with_a_valid_one(key, value):
+  text = refusal({key: value})
+  key = 'rl.steps' if key == 'rl.steps_per_rollout' and value == 7 else key
+  field = key.rpartition('.')[2]
+  assert re.match(rf'({re.escape(key)}|problems\.{field})=.+; valid: .+', text), text
+  assert '\n' not in text and text.count('; valid: ') == 1
+
+
+@pytest.mark.parametrize(
+  'key, value',
+  [('texts_per_step', 0), ('longest', 0), ('longest', 1025), ('micro_batch', 0), ('steps', 0)],
+)
+def test_impossible_values_of_supervised_training(key, value):
+  text = refusal({f'pretrain.{key}': value}, of=base_model)
+  assert text.startswith(f'pretrain.{key}={value} is not possible; valid: ')
+
+
+def test_an_impossible_dtype_of_an_export():
+  assert refusal({'export.dtype': 'int8'}, of=base_model).startswith("export.dtype='int8' is ")
+
+
+@pytest.mark.parametrize(
+  'key, value, valid',
+  [
+    ('rl.steps', 'abc', 'an integer'),
+    ('rl.steps', 1.5, 'an integer'),
+    ('rl.steps', True, 'an integer'),
+    ('rl.steps', None, 'an integer'),
+    ('rl.learning_rate', '1e-6', 'a number'),
+    ('rl.learning_rate', True, 'a number'),
+    ('rl.algorithm', 3, 'a text'),
+    ('rl.stop', '</answer>', 'texts'),
+    ('rl.stop', (1,), 'texts'),
+    ('rl.dynamic_sampling', 1, 'true or false or None'),
+    ('rl.clip_low', 'x', 'a number, such as 0.001 or None'),
+    ('rl', 3, 'a section'),
+    ('model', 'tiny_moe', 'a section'),
+    ('stages', 'rl', 'texts'),
+    ('seed', 'one', 'an integer'),
+  ],
+)
+def test_a_value_of_another_type_is_refused(key, value, valid):
+  text = refusal({key: value})
+  assert text.startswith(f'{key}={value!r} ') and f'; valid: {valid}' in text
+
+
+def test_types_are_coerced_where_nothing_is_lost():
+  c = config({'rl.steps': 60.0, 'rl.learning_rate': 1, 'rl.stop': ['</answer>'], 'rl.clip_low': 1})
+  rl = resolve(c).stages[1].settings
+  assert type(rl.optimizer.steps) is int and rl.optimizer.steps == 60
+  assert type(rl.optimizer.learning_rate) is float and rl.optimizer.learning_rate == 1.0
+  assert rl.sampling.stop == ('</answer>',)
+  assert type(rl.algorithm.clip_low) is float
+
+
+def test_check_is_exact_about_types():
+  assert check('k', 3.0, int) == 3 and type(check('k', 3.0, int)) is int
+  assert type(check('k', 3, float)) is float
+  assert check('k', None, float | None) is None
+  assert check('k', ['a'], tuple[str, ...]) == ('a',)
+  for value, kind in [(3.5, int), (True, int), (1, bool), ('3', int), (None, int), ('a', tuple)]:
+    with pytest.raises(ConfigError, match=rf'^k={re.escape(repr(value))} is of type .*; valid: '):
+      check('k', value, kind)
+  assert type_name(int, 60) == 'an integer, such as 60'
+
+
+def test_unknown_fields_are_named_with_their_neighbours():
+  for key, valid in [
+    ('rl.lerning_rate', 'learning_rate'),
+    ('evaluate.max_token', 'max_tokens or min_tokens'),
+    ('mesh.pipeline', 'data, expert, fsdp, tensor'),
+    ('sead', 'seed'),
+  ]:
+    assert refusal({key: 1}) == f'{key}=1 is unknown; valid: {valid}'
+  # A section that no stage asks for.
+  assert refusal({'sft': base.sft().to_dict()}).startswith('sft=')
+
+
+def test_suggestions():
+  known = ('rl.steps', 'rl.stop', 'evaluate.top_p', 'seed')
+  assert suggest('rl.stpes', known) == 'rl.steps or rl.stop'
+  assert suggest('sft.steps', known) == 'rl.steps'  # the same name elsewhere
+  assert suggest('rl.top_p', known) == 'evaluate.top_p'
+  assert suggest('rl.xyz', known) == 'rl.steps, rl.stop'  # its section
+  assert suggest('xyz.xyz', known) == 'evaluate.top_p, rl.steps, rl.stop, seed'
+
+
+@pytest.mark.parametrize('missing', ['name', 'seed', 'stages', 'model.size', 'rl.steps'])
+def test_a_missing_field_is_named(missing):
+  c = config()
+  section, _, field = missing.rpartition('.')
+  del (c[section] if section else c)[field]
+  with pytest.raises(ConfigError, match=rf'^{missing} is missing; valid: '):
+    resolve(c)
+
+
+def test_updates_divide():
+  """reference_every and steps are multiples of the updates that one rollout is learned from."""
+  c = {'rl.steps_per_rollout': 4, 'rl.inner_epochs': 2, 'rl.steps': 64, 'rl.reference_every': 16}
+  assert resolve(config(c)).stages[1].settings.updates_per_rollout == 8
+  assert refusal(c | {'rl.steps': 60}).startswith('rl.steps=60 is not possible; valid: a multiple')
+  assert 'rl.reference_every=20 is not possible' in refusal(c | {'rl.reference_every': 20})
+  resolve(config(c | {'rl.reference_every': 0}))
+
+
+@pytest.mark.parametrize('field, value', [('top_p', 0.9), ('top_k', 5), ('min_tokens', 3)])
+def test_training_refuses_to_sample_from_less_than_everything(field, value):
+  text = refusal({f'rl.{field}': value})
+  assert text.startswith(f'rl.{field}={value} is not possible in training') and '; valid: ' in text
+
+
+@pytest.mark.parametrize(
+  'changes',
+  [
+    {'max_tokens': 0}, {'temperature': -0.1}, {'temperature': math.nan}, {'temperature': math.inf},
+    {'top_p': 0.0}, {'top_p': 1.01}, {'top_p': math.nan}, {'top_k': -1}, {'min_tokens': -1},
+    {'min_tokens': 9}, {'slots': -1}, {'stop': ('',)},
+  ],
+  ids=str,
+)  # fmt: skip
+def test_impossible_sampling(changes):
+  ((field, value),) = changes.items()
+  with pytest.raises(ValueError, match=rf'^{field}=.* is not possible; valid: '):
+    SamplingConfig(**{'max_tokens': 8} | changes)
+
+
+def test_possible_sampling():
+  SamplingConfig(max_tokens=1, temperature=0.0, top_p=1e-6, top_k=1, min_tokens=1, stop=('a',))
+
+
+def test_two_axes_of_the_mesh_cannot_both_take_what_remains():
+  assert refusal({'mesh.data': -1}).startswith('mesh.fsdp=-1 is not possible; valid: only one axis')
+
+
+@pytest.mark.parametrize(
+  'prompts, group, mesh, valid',
+  [
+    (16, 16, (2, 2, 2, 1), None),
+    (3, 4, (1, 4, 1, 2), None),  # tensor shares no rows
+    (3, 4, (1, 8, 1, 1), 'a multiple of 2, such as 4'),
+    (5, 2, (1, 2, 4, 1), 'a multiple of 4, such as 8'),
+    (3, 3, (1, 8, 1, 1), 'a multiple of 8, such as 8'),
+  ],
+)
+def test_sequences_of_a_step_divide_over_the_mesh(prompts, group, mesh, valid):
+  experiment = resolve(config({'rl.prompts_per_step': prompts, 'rl.samples_per_prompt': group}))
+  mesh = jax.sharding.AbstractMesh(mesh, mesh_lib.AXES)
+  if valid is None:
+    check_batches(experiment, mesh)
+    return
+  with pytest.raises(ConfigError) as caught:
+    check_batches(experiment, mesh)
+  assert str(caught.value).startswith(f'rl.prompts_per_step={prompts} is not possible: ')
+  assert str(caught.value).endswith(f'; valid: {valid}')
+
+
+def test_texts_of_a_step_divide_over_the_mesh():
+  experiment = resolve(config({'pretrain.texts_per_step': 12}, of=base_model))
+  with pytest.raises(ConfigError, match='^pretrain.texts_per_step=12 is not .* such as 16$'):
+    check_batches(experiment, jax.sharding.AbstractMesh((8, 1, 1, 1), mesh_lib.AXES))
+
+
+def test_context_of_the_model():
+  assert resolve(config({'rl.max_tokens': 1008, 'evaluate.max_tokens': 1008}))
+  assert refusal({'rl.max_tokens': 1009}).startswith(
+    'rl.max_tokens=1009 is not possible; valid: at most 1008, since tiny_moe has a context of 1024 '
+  )
+  # A shared section is named as it is typed, not by the stage that reads it.
+  assert refusal({'evaluate.max_tokens': 1009}).startswith('evaluate.max_tokens=1009 ')
+  assert refusal({'prompt.longest': 1024}).startswith('prompt.longest=1024 is not possible; valid')
+
+
+# Stages
+
+
+@pytest.mark.parametrize(
+  'stages',
+  [(), ('rl:ppo',), ('rl:',), ('rl:grpo', 'rl:grpo'), ('mesh:grpo',), ('seed:grpo',), ('a/b:evaluate',),
+   ('../x:evaluate',), (':evaluate',), ('sft',), ('first:sft',)],
+  ids=str,
+)  # fmt: skip
+def test_impossible_stages(stages):
+  text = refusal({'stages': stages})
+  assert text.startswith('stages=') and '; valid' in text
+
+
+def test_a_section_is_called_like_the_stage_or_like_its_kind():
+  c = config({'stages': ('before:evaluate', 'rl:grpo', 'evaluate')})
+  c['before'] = c['evaluate'] | {'max_tokens': 7}
+  before, rl, after = resolve(c).stages
+  assert [(s.name, s.kind, s.section) for s in (before, rl, after)] == [
+    ('before', 'evaluate', 'before'), ('rl', 'grpo', 'rl'), ('evaluate', 'evaluate', 'evaluate'),
+  ]  # fmt: skip
+  assert before.settings.sampling.max_tokens == 7 and after.settings.sampling.max_tokens == 176
+
+
+def test_settings_of_every_kind_are_what_the_section_says():
+  stages = resolve(base_model.get_config()).stages
+  assert [(s.name, s.kind) for s in stages] == [
+    ('pretrain', 'sft'), ('evaluate', 'evaluate'), ('export', 'export'),
+  ]  # fmt: skip
+  sft, evaluate, export = (s.settings for s in stages)
+  assert sft.learn_prompt and sft.optimizer.weight_decay == 0.1 and sft.update.mtp_weight == 0.3
+  assert evaluate.sampling == SamplingConfig(max_tokens=176, slots=256)
+  assert export.dtype == 'bfloat16'
+
+
+# Algorithms
+
+
+@pytest.mark.parametrize('name', ALGORITHMS)
+def test_one_word_chooses_an_algorithm_with_its_own_constants(name):
+  assert resolve(config({'rl.algorithm': name})).stages[1].settings.algorithm == ALGORITHMS[name]
+
+
+def test_fields_of_an_algorithm_can_be_changed():
+  c = config({'rl.algorithm': 'dapo', 'rl.clip_high': 0.3, 'rl.dynamic_sampling': False})
+  found = resolve(c).stages[1].settings.algorithm
+  assert found == algorithm('dapo', clip_high=0.3, dynamic_sampling=False)
+  assert found.clip_low == 0.2 and found.overlong == 'filter+penalty'
+  changed = resolve(config({'rl.kl_weight': 0.0})).stages[1].settings
+  assert changed.algorithm.kl == 'k3' and not changed.uses_reference
+
+
+def test_combinations_that_contradict_each_other():
+  assert refusal({'rl.algorithm': 'dapo', 'rl.kl_weight': 0.1}).startswith('rl.kl_weight=0.1 is ')
+  assert refusal({'rl.algorithm': 'rloo', 'rl.kl': 'k3'}).startswith("rl.kl='k3' is not possible")
+
+
+# The experiments
+
+
+def test_at_most_60_fields_for_r1_zero():
+  fields = flat(r1_zero.get_config().to_dict())
+  assert len(fields) <= 60
+
+
+@pytest.mark.parametrize('of', [r1_zero, base_model], ids=lambda m: m.__name__)
+def test_every_field_has_a_comment_in_base(of):
+  """`c.section.field = value  # comment`, wherever the field occurs first or again."""
+  text = pathlib.Path(base.__file__).read_text()
+  statement = re.compile(r'^  c\.((?:\w+\.)?\w+) = (.*?)(?=^  (?:c\.|return)|\Z)', re.M | re.S)
+  commented = {m[1].rpartition('.')[2] for m in statement.finditer(text) if '  # ' in m[2]}
+  fields = {key.rpartition('.')[2] for key in flat(of.get_config().to_dict())}
+  assert fields - commented - {'tokenizer'} == set()
+
+
+def test_sizes_have_the_settings_of_the_paper():
+  rl = resolve(r1_zero.get_config('deepseek_v3')).stages[1].settings
+  assert (rl.prompts_per_step, rl.samples_per_prompt, rl.steps_per_rollout) == (32, 16, 16)
+  assert (rl.optimizer.steps, rl.optimizer.learning_rate) == (10_400, 3e-6)
+  assert (rl.algorithm.kl_weight, rl.update.reference_every) == (0.001, 400)
+  assert (rl.sampling.max_tokens, rl.sampling.temperature) == (32_768, 1.0)
+
+
+@pytest.mark.parametrize('of, size', [(r1_zero, s) for s in r1_zero.SIZES] +
+                         [(base_model, s) for s in base_model.SIZES])  # fmt: skip
+def test_every_size_resolves(of, size):
+  experiment = resolve(of.get_config(size))
+  assert experiment.model.size == size and experiment.name.endswith(size)
+  assert hash(experiment.stages[0]) and dataclasses.is_dataclass(experiment.stages[0].settings)
+
+
+def test_an_unknown_size_is_refused():
+  with pytest.raises(ValueError, match="^size='large' is unknown; valid: one of "):
+    r1_zero.get_config('large')
+
+
+@pytest.mark.parametrize('size', PARAMETERS)
+def test_a_dry_run_counts_parameters(size):
+  assert set(PARAMETERS) == set(r1_zero.SIZES)
+  text = describe(resolve(r1_zero.get_config(size)))
+  if PARAMETERS[size]:
+    assert f'{size}: {PARAMETERS[size]:,} parameters' in text
+  if size == 'deepseek_v3':
+    assert ' + 11,610,068,224 for multi-token prediction, bfloat16_master' in text
+    assert 'data 1 x fsdp 8 x expert 64 x tensor 1 = 512 devices' in text
+  assert 'rl (grpo)' in text and 'traced: ' in text and 'GiB a device' in text

@@ -1,0 +1,144 @@
+"""From rollouts to what is learned: masks, advantages and metrics of groups."""
+
+import json
+
+import numpy as np
+import pytest
+
+from r1jax.batch import BatchShape, pack, unpack
+from r1jax.explore import (
+  Groups,
+  choose,
+  completions,
+  examples,
+  join,
+  learned_length,
+  metrics_of,
+  per_token,
+  spread_advantage,
+)
+from r1jax.problems import Problem
+from r1jax.rewards import Scores
+from r1jax.rollout import Rollouts
+
+EOS, TC = 2, 5
+
+
+def rollouts() -> Rollouts:
+  """Two prompts of 2 and 3 tokens, two samples of each; the second sample of the first was cut off."""
+  length = np.array([[3, 5], [1, 4]], np.int32)
+  tokens = np.zeros((2, 2, TC), np.int32)
+  tokens[0, 0, :3] = [10, 11, EOS]
+  tokens[0, 1, :5] = [12, 13, 14, 15, 16]
+  tokens[1, 0, :1] = [EOS]
+  tokens[1, 1, :4] = [17, 18, 19, EOS]
+  logprob = np.where(np.arange(TC) < length[..., None], -0.1 * (1 + np.arange(TC)), 0)
+  return Rollouts(
+    [np.array([1, 5], np.int32), np.array([1, 6, 7], np.int32)], tokens, logprob.astype(np.float32),
+    length, np.array([[False, True], [False, False]]), decoded=24,
+  )  # fmt: skip
+
+
+def groups(total=((1.0, 0.0), (0.1, 0.1))) -> Groups:
+  total = np.array(total, np.float32)
+  scores = Scores(total, {'accuracy': (total >= 1).astype(np.float32), 'format': total * 0 + 1})
+  problems = [Problem(7, 'arithmetic', '1 + 1 =', '2'), Problem(9, 'arithmetic', '2 + 2 =', '4')]
+  return Groups(problems, rollouts(), scores, [['a', 'b'], ['c', 'd']])
+
+
+def test_the_completion_is_learned_with_its_eos_and_the_prompt_is_not():
+  found = examples(rollouts(), 'keep')
+  for example, tokens, mask in zip(
+    found,
+    [[1, 5, 10, 11, 2], [1, 5, 12, 13, 14, 15, 16], [1, 6, 7, 2], [1, 6, 7, 17, 18, 19, 2]],
+    [[0, 1, 1, 1], [0, 1, 1, 1, 1, 1], [0, 0, 1], [0, 0, 1, 1, 1, 1]],
+    strict=True,
+  ):
+    assert example.tokens.tolist() == tokens and example.mask.tolist() == mask
+    learned = example.tokens[1:][example.mask > 0]
+    assert learned.tolist() == tokens[len(mask) - int(sum(mask)) + 1 :]
+    # The sampler's log-probabilities stand where their tokens are targets.
+    want = -0.1 * (1 + np.arange(sum(mask)))
+    np.testing.assert_allclose(example.logprob[example.mask > 0], want, rtol=1e-6)
+    assert not example.logprob[example.mask == 0].any()
+
+
+@pytest.mark.parametrize('overlong, filtered', [('filter', True), ('filter+penalty', True), ('keep', False),
+                                                ('penalty', False)])  # fmt: skip
+def test_samples_that_were_cut_off_are_filtered_on_demand(overlong, filtered):
+  """Not learned, but in the batch: the policy's log-probabilities of it are still measured (DAPO, 3.4)."""
+  found, all_of_it = examples(rollouts(), overlong), examples(rollouts(), 'keep')
+  assert learned_length(rollouts(), overlong).tolist() == [[3, 0 if filtered else 5], [1, 4]]
+  assert found[1].mask.sum() == (0 if filtered else 5)
+  np.testing.assert_array_equal(found[1].tokens, all_of_it[1].tokens)
+  np.testing.assert_array_equal(found[1].logprob, all_of_it[1].logprob)
+  for i in (0, 2, 3):
+    np.testing.assert_array_equal(found[i].mask, all_of_it[i].mask)
+  batch, _ = pack(found, BatchShape(1, 4, 16))
+  assert (batch.sequences, batch.learned) == ((3, 8) if filtered else (4, 13))
+
+
+@pytest.mark.parametrize('shape', [BatchShape(4, 1, 8), BatchShape(1, 4, 32)])
+def test_advantages_land_on_the_tokens_of_their_sample(shape):
+  r = rollouts()
+  batch, places = pack(examples(r, 'keep'), shape)
+  advantage = np.array([[[1.0], [-1.0]], [[2.0], [0.5]]], np.float32)
+  laid = spread_advantage(advantage, r, places, batch)
+  assert laid.shape == batch.tokens.shape
+  np.testing.assert_array_equal(laid != 0, batch.mask > 0)
+  for found, want in zip(unpack(laid, places), [1.0, -1.0, 2.0, 0.5], strict=True):
+    assert set(found) == {0.0, want}
+
+
+@pytest.mark.parametrize('shape', [BatchShape(4, 1, 8), BatchShape(1, 4, 32)])
+def test_per_token_and_spread_advantage_are_inverse(shape):
+  r = rollouts()
+  batch, places = pack(examples(r, 'filter'), shape)
+  values = np.random.default_rng(0).normal(size=(2, 2, TC)).astype(np.float32)
+  values *= np.arange(TC) < r.length[..., None]
+  laid = spread_advantage(values, r, places, batch)
+  np.testing.assert_array_equal(per_token(laid, r, places), values)
+  np.testing.assert_array_equal(
+    spread_advantage(per_token(laid, r, places), r, places, batch), laid
+  )
+  np.testing.assert_array_equal(per_token(batch.sampler_logprob, r, places), r.logprob)
+
+
+def test_choose_and_join():
+  g = groups()
+  first, second = choose(g, np.array([0])), choose(g, np.array([False, True]))
+  assert second.problems == g.problems[1:] and second.texts == [['c', 'd']]
+  assert second.rollouts.prompts[0].tolist() == [1, 6, 7]
+  assert second.rollouts.length.tolist() == [[1, 4]]
+  assert second.scores.parts['accuracy'].tolist() == [[0.0, 0.0]]
+  both = join(first, second)
+  for name in ('tokens', 'logprob', 'length', 'truncated'):
+    np.testing.assert_array_equal(getattr(both.rollouts, name), getattr(g.rollouts, name))
+  np.testing.assert_array_equal(both.scores.total, g.scores.total)
+  assert both.problems == g.problems and both.texts == g.texts
+  assert both.scores.parts.keys() == g.scores.parts.keys()
+  turned = choose(g, np.array([1, 0, 1]))
+  assert [p.id for p in turned.problems] == [9, 7, 9]
+  assert turned.rollouts.length[:, 1].tolist() == [4, 5, 4]
+  assert choose(g, np.array([False, False])).problems == []
+
+
+def test_metrics_by_hand():
+  found = metrics_of(groups())
+  assert found == {
+    'reward': pytest.approx(0.3), 'reward_std': pytest.approx(np.std([1, 0, 0.1, 0.1])),
+    'length': 3.25, 'length_max': 5, 'tokens': 13, 'truncated': 0.25,
+    'groups_without_variance': 0.5, 'accuracy': 0.25, 'format': 1.0,
+  }  # fmt: skip
+  assert (
+    json.loads(json.dumps(found)) == found
+  )  # plain numbers, fit for metrics.jsonl and a checkpoint
+
+
+def test_texts_are_scored_with_what_the_template_has_opened():
+  class Letters:
+    def decode(self, ids):
+      return ''.join(chr(ord('a') + i - 10) for i in ids if i != EOS)
+
+  assert completions(rollouts(), Letters(), 'short') == [['ab', 'cdefg'], ['', 'hij']]
+  assert completions(rollouts(), Letters(), 'tinyzero')[0] == ['<think>ab', '<think>cdefg']

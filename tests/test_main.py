@@ -1,0 +1,360 @@
+"""The command: wrong ones end with code 2 and one line before anything is compiled; a restart goes on."""
+
+import json
+import os
+import pathlib
+import random
+import resource
+import shutil
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from experiments import base_model, r1_zero
+from r1jax import checks, command_line, main, tokenizer
+from r1jax.config import resolve
+from r1jax.fields import ConfigError
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+R1_ZERO, BASE = '--config=experiments/r1_zero.py', '--config=experiments/base_model.py'
+SMALL = """
+from experiments import base_model
+def get_config(size='tiny_dense'):
+  c = base_model.get_config(size)
+  c.stages = ('pretrain:sft', 'export')
+  del c['evaluate']
+  c.pretrain.texts_per_step, c.pretrain.longest, c.pretrain.micro_batch = 2, 32, 64
+  c.pretrain.steps, c.pretrain.warmup_steps = 2, 0
+  return c
+"""
+
+
+@pytest.fixture(autouse=True)
+def at_root(monkeypatch):
+  monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture
+def refused(capfd, caplog, tmp_path, monkeypatch):
+  """Arguments -> the line they are refused with, after all that must hold of it."""
+  monkeypatch.setattr(main, '_run', lambda *_: pytest.fail('it was not refused'))
+
+  def run(*argv: str) -> str:
+    caplog.clear()
+    with jax.log_compiles():
+      code = main.run(['main', f'--workdir={tmp_path}/run', *argv])
+    out, err = capfd.readouterr()
+    assert code == 2 and err.startswith('error: ') and '; valid' in err, err
+    assert err.count('\n') == 1 and 'Traceback' not in out
+    assert not [r for r in caplog.records if 'Compiling' in r.message]
+    assert not (
+      tmp_path / 'run'
+    ).exists()  # nothing is left that a corrected command would trip over
+    return err.removeprefix('error: ').rstrip('\n')
+
+  return run
+
+
+def test_compiles_are_seen(caplog):
+  """What `refused` relies on."""
+  with jax.log_compiles():
+    jax.jit(lambda x: x + 17)(1)
+  assert [r for r in caplog.records if 'Compiling' in r.message]
+
+
+# The command line
+
+
+@pytest.mark.parametrize(
+  'argv, text',
+  [
+    ([], '--config is missing; valid: --config=experiments/r1_zero.py, or --help'),
+    (['run'], "'run' is not a flag; valid: --config=experiments/r1_zero.py, or --help"),
+    (['--foo=1'], '--foo=1 is unknown; valid: --config, --dry_run, --replay_step, --workdir'),
+    ([R1_ZERO, '--work_dir=x'], '--work_dir=x is unknown; valid: --workdir'),
+    ([R1_ZERO, '--dry_run=maybe'], '--dry_run=maybe is not possible; valid: true or false'),
+    ([R1_ZERO, '--replay_step=-1'], '--replay_step=-1 is not possible; valid: a step, such as 10'),
+    ([R1_ZERO, '--replay_step=x'], '--replay_step=x is not possible; valid: a step, such as 10'),
+    (
+      ['--config=experiments/r1_zro.py'],
+      "config='experiments/r1_zro.py' is not a file; valid: an experiment, such as experiments/r1_zero.py",
+    ),
+    (
+      [f'{R1_ZERO}:foo'],
+      "config='experiments/r1_zero.py:foo' is not possible: size='foo' is unknown; valid: one of "
+      f'{r1_zero.SIZES}',
+    ),
+    ([R1_ZERO, '--config.rl.lerning_rate=1'], 'rl.lerning_rate=1 is unknown; valid: rl.learning_rate'),
+    ([R1_ZERO, '--config.rl.top_p=1'], 'rl.top_p=1 is unknown; valid: evaluate.top_p'),
+    ([R1_ZERO, '--config.r1.steps=1'], 'r1.steps=1 is unknown; valid: rl.steps'),
+    ([R1_ZERO, '--config.sed=1'], 'sed=1 is unknown; valid: seed'),
+    ([R1_ZERO, '--config.rl.steps=abc'], 'rl.steps=abc is not possible; valid: an integer, such as 60'),
+    ([R1_ZERO, '--config.rl.steps', 'abc'], 'rl.steps=abc is not possible; valid: an integer, such as 60'),
+    ([R1_ZERO, '--config.rl.steps=1.5'], 'rl.steps=1.5 is not possible; valid: an integer, such as 60'),
+    ([R1_ZERO, '--config.rl.clip_low=x'], 'rl.clip_low=x is not possible; valid: a number, such as 0.001'),
+    (
+      [R1_ZERO, '--config.rl.dynamic_sampling=2'],
+      'rl.dynamic_sampling=2 is not possible; valid: true or false',
+    ),
+    ([R1_ZERO, '--config.rl.stop=(a, b'], "rl.stop=(a, b is not possible; valid: texts, such as ('</answer>',)"),
+    ([R1_ZERO, '--config.rl.stop=3'], 'rl.stop=(3,) is of type tuple; valid: texts, such as'),
+    ([R1_ZERO, '--config.rl=3'], 'rl=3 is not possible; valid: one of its fields, such as rl.'),
+    (['--config.rl.steps=1'], 'config.rl.steps=1 has no --config before it; valid: --config='),
+    (['--config.rl.steps=1', R1_ZERO], 'Found --config.rl.steps=1 in argv before a value for --config'),
+  ],
+  ids=lambda x: ' '.join(x) if isinstance(x, list) else '',
+)  # fmt: skip
+def test_a_wrong_command(refused, argv, text):
+  found = refused(*argv)
+  assert found == text if found.endswith(text[-8:]) else found.startswith(text)
+
+
+def test_wrong_commands_do_not_need_jax():
+  """They are answered at once, not after seconds of imports."""
+  program = (
+    'import sys, r1jax.command_line; print([m for m in sys.modules if m.split(".")[0] == "jax"])'
+  )
+  done = subprocess.run([sys.executable, '-c', program], cwd=ROOT, capture_output=True, text=True)
+  assert done.stdout == '[]\n'
+
+
+@pytest.mark.parametrize(
+  'body, text',
+  [
+    ('x = (', 'cannot be loaded: SyntaxError: '),
+    ('import nothing_of_this_name', 'cannot be loaded: ModuleNotFoundError: '),
+    ('', "cannot be loaded: AttributeError: module 'config_config' has no attribute 'get_config'"),
+    ('def get_config(): return 3', 'is not possible: get_config returned int'),
+    ('def get_config(): raise ValueError("no\\nluck")', 'is not possible: ValueError: no luck'),
+    ('def get_config(): return 1 / 0', 'cannot be loaded: ZeroDivisionError: division by zero'),
+  ],
+)
+def test_a_broken_experiment_is_named(refused, tmp_path, body, text):
+  path = tmp_path / 'broken.py'
+  path.write_text(body)
+  for more in ([], ['--config.seed=1'], ['--config.seed=x']):
+    assert refused(f'--config={path}', *more).startswith(f"config='{path}' {text}")
+
+
+def test_values_are_parsed():
+  command = command_line.parse(
+    ['main', f'{R1_ZERO}:tiny_dense', '--config.rl.stop=("a", "b")', '--config.rl.learning_rate', '2', '--dry_run',
+     '--noconfig.rl.dynamic_sampling', '--config.rl.clip_low=0.1', '--replay_step=3', '--workdir=w']
+  )  # fmt: skip
+  rl = command.config.rl
+  assert (command.workdir, command.dry_run, command.replay_step) == ('w', True, 3)
+  assert command.config.model.size == 'tiny_dense'
+  assert (rl.stop, rl.learning_rate, rl.dynamic_sampling, rl.clip_low) == (('a', 'b'), 2.0, False, 0.1)  # fmt: skip
+  assert type(rl.learning_rate) is float
+
+
+def test_help_says_what_there_is(capsys):
+  assert main.run(['main', '--help']) == 0
+  text = capsys.readouterr().out
+  flags = ['--config=', '--workdir=', '--dry_run', '--replay_step=']
+  codes = [f'\n  {code} ' for code in (0, 1, 2, 75, 130)]
+  for part in [*flags, *codes, *r1_zero.SIZES, *base_model.SIZES, 'experiments/base.py']:
+    assert part in text
+  assert main.run(['main', R1_ZERO, '--help']) == 0
+  assert '  rl.samples_per_prompt = 16\n' in capsys.readouterr().out
+
+
+def test_a_dry_run_starts_nothing(capsys, tmp_path):
+  assert main.run(['main', R1_ZERO, '--dry_run', f'--workdir={tmp_path}/run']) == 0
+  assert capsys.readouterr().out.startswith(
+    f'workdir: {tmp_path}/run\nexperiment   r1_zero-tiny_moe\n'
+  )
+  assert not (tmp_path / 'run').exists()
+
+
+# What only the machine can tell
+
+
+@pytest.mark.parametrize(
+  'argv, text',
+  [
+    ([R1_ZERO, '--config.rl.samples_per_prompt=1'], 'rl.samples_per_prompt=1 is not possible; valid: at least 2'),
+    ([R1_ZERO, '--config.rl.max_tokens=4096'], 'rl.max_tokens=4096 is not possible; valid: at most 1008'),
+    ([R1_ZERO, '--config.rl.steps_per_rollout=7'], 'rl.steps=60 is not possible; valid: a multiple of '),
+    ([R1_ZERO, '--config.rl.prompts_per_step=3', '--config.rl.samples_per_prompt=3'],
+     'rl.prompts_per_step=3 is not possible: 9 sequences a step do not divide over the 8 ways '),
+    ([R1_ZERO, '--config.rl.prompts_per_step=3', '--config.rl.samples_per_prompt=3', '--dry_run'],
+     'rl.prompts_per_step=3 is not possible: '),
+    ([R1_ZERO, '--config.mesh.fsdp=3'], 'mesh.fsdp=3 is not possible: '),
+    ([R1_ZERO, '--config.mesh.data=16'], 'mesh.data=16 is not possible: '),
+    ([R1_ZERO, '--config.mesh.expert=3'], 'mesh.expert=3 is not possible: '),
+    ([R1_ZERO, '--config.model.path=nowhere'], "model.path='nowhere' does not exist; valid: a directory "),
+    ([R1_ZERO, '--config.model.path='], "model.path='' does not exist; valid: a directory "),
+    ([R1_ZERO, '--config.model.path=tests'], "model.path='tests' is not possible: tests: neither tokenizer.json "),
+    ([BASE, '--config.problems.source=no.jsonl'], "problems.source='no.jsonl', style='short' has no base text; "),
+    ([BASE, '--config.pretrain.source=no.jsonl'], "pretrain.source='no.jsonl' is no file; valid: 'base_text'"),
+    ([BASE, '--config.problems.count=9999'], 'problems.count=9999 is not possible; valid: 0 for all, or at most '),
+    ([BASE, '--config.problems.heldout_fraction=0'],
+     "problems.source='countdown' is not possible: the heldout split of source='countdown' is empty"),
+    ([BASE, '--config.prompt.longest=3'], 'prompt.longest=3 is not possible: no prompt is that short; valid: '),
+    ([BASE, '--config.export.path=tests'], "export.path='tests' exists and is not empty; valid: a new "),
+    ([BASE, '--replay_step=1'], '--replay_step=1 is not possible: base_model-tiny_moe has no stage that samples; '),
+    ([R1_ZERO, '--replay_step=1'], '--replay_step=1 is not possible: no rollouts of step 1 in '),
+    ([BASE, '--workdir=/proc/nowhere'], '--workdir=/proc/nowhere is not possible: '),
+  ],
+  ids=lambda x: ' '.join(x) if isinstance(x, list) else '',
+)  # fmt: skip
+def test_a_config_that_cannot_be_run(refused, argv, text):
+  assert refused(*argv).startswith(text)
+
+
+@pytest.mark.parametrize(
+  'line, text',
+  [
+    ('{"prompt": "2 + 2 =", "answer": "4"}', "'kind' is missing"),
+    ('{"prompt": "2 + 2 =", "answer": "four", "kind": "arithmetic"}', "not a number: 'four'"),
+    ('{"prompt"', 'Expecting'),
+    ('[1]', 'not a JSON object'),
+  ],
+)
+def test_a_broken_line_of_problems_is_named(refused, tmp_path, line, text):
+  path = tmp_path / 'problems.jsonl'
+  path.write_text('{"prompt": "1 + 1 =", "answer": "2", "kind": "arithmetic"}\n\n' + line)
+  found = refused(
+    BASE, f'--config.problems.source={path}', f'--config.pretrain.source={_texts(tmp_path)}'
+  )
+  assert found.startswith(f"problems.source='{path}' is not possible: {path}:3: {text}")
+
+
+def test_a_file_of_problems_that_is_missing_or_empty(refused, tmp_path):
+  path, texts = tmp_path / 'problems.jsonl', f'--config.pretrain.source={_texts(tmp_path)}'
+  source = f'--config.problems.source={path}'
+  found = refused(BASE, source, texts)
+  assert found == f"problems.source='{path}' is not a file; valid: a .jsonl file that exists"
+  path.write_text('\n')
+  assert refused(BASE, source, texts).startswith(f"problems.source='{path}' holds no problem; valid: ")  # fmt: skip
+  path.write_text('{"prompt": "1 + 1 =", "answer": "2", "kind": "arithmetic"}')
+  empty = '--config.problems.heldout_fraction=0'
+  assert 'the heldout split of source=' in refused(BASE, source, texts, empty)
+
+
+def test_a_broken_line_of_texts_is_named(refused, tmp_path):
+  path = tmp_path / 'texts.jsonl'
+  path.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a"}\n')
+  found = refused(BASE, f'--config.pretrain.source={path}')
+  assert found.startswith(f"pretrain.source='{path}' is not possible: {path}:2: 'completion' is ")
+
+
+def _texts(folder) -> pathlib.Path:
+  path = folder / 'good.jsonl'
+  path.write_text('{"prompt": "a", "completion": "b"}\n')
+  return path
+
+
+def test_a_tokenizer_with_more_ids_than_the_model(refused, tmp_path):
+  rng = random.Random(0)
+  words = [''.join(rng.choices('abcdefghijklmnop', k=6)) for _ in range(3000)]
+  tokenizer.train([' '.join(words[i : i + 10]) for i in range(0, 3000, 10)], 512).save(tmp_path)
+  found = refused(BASE, f'--config.model.tokenizer={tmp_path}')
+  assert found.endswith('is not possible: its tokenizer has 512 ids; valid: at most the 384 of tiny_moe')  # fmt: skip
+
+
+def test_problems_without_end_are_not_all_made_to_be_checked():
+  """300,000 problems take minutes; whether there are any is seen from the first ones."""
+  experiment = resolve(r1_zero.get_config('qwen2.5-1.5b'))
+  assert experiment.problems.count == 300_000
+  assert 0 < len(checks._some_problems(experiment, 'train')) < checks.SOME
+
+
+# A run, started again
+
+
+@pytest.fixture(scope='module')
+def run_of(tmp_path_factory):
+  """A finished run of two steps: (its command, its workdir)."""
+  folder = tmp_path_factory.mktemp('small')
+  (folder / 'small.py').write_text(SMALL)
+  command = [f'--config={folder}/small.py', f'--workdir={folder}/run']
+  done = _command(*command, JAX_DISABLE_MOST_OPTIMIZATIONS='1')
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.startswith(f'workdir: {folder}/run\n')
+  return command, folder / 'run'
+
+
+def _command(*argv: str, **environment: str):
+  """`python -m r1jax.main` in a process of its own."""
+  return subprocess.run(
+    [sys.executable, '-m', 'r1jax.main', *argv], cwd=ROOT, capture_output=True, text=True,
+    env=os.environ | {'JAX_PLATFORMS': 'cpu'} | environment,
+  )  # fmt: skip
+
+
+def test_the_same_command_goes_on(run_of):
+  command, workdir = run_of
+  before = {p: p.stat().st_mtime_ns for p in (workdir / 'pretrain').rglob('*') if p.is_file()}
+  done = _command(*command)
+  assert done.returncode == 0 and 'finished: ' in done.stdout
+  assert before == {p: p.stat().st_mtime_ns for p in (workdir / 'pretrain').rglob('*') if p.is_file()}  # fmt: skip
+  stages = json.loads((workdir / 'summary.json').read_text())['stages']
+  assert [(s['name'], s['steps']) for s in stages] == [('pretrain', 2), ('export', 0)]
+
+
+def test_another_config_in_the_same_workdir_is_refused(run_of, capfd):
+  command, workdir = run_of
+  for change, text in [
+    ('--config.pretrain.learning_rate=0.5', 'pretrain.learning_rate=0.5 is not what '),
+    ('--config.seed=1', 'seed=1 is not what '),
+    ('--config.model.path=x', "model.path='x' is not what "),
+    (
+      '--config.stages=("pretrain:sft", "out:export")',
+      "stages=['pretrain:sft', 'out:export'] is not what ",
+    ),
+  ]:
+    assert main.run(['main', *command, change]) == 2
+    err = capfd.readouterr().err
+    assert err.startswith(f'error: {text}{workdir} was started with; valid: ')
+    assert err.endswith(', or another --workdir\n')
+  # What was set by hand to what it is already changes nothing; neither do lists for tuples.
+  config = command_line.parse(['main', *command, '--config.pretrain.learning_rate=0.002']).config
+  checks.same_config(workdir, config)
+
+
+def test_configs_are_compared_field_by_field(tmp_path):
+  checks._record(tmp_path, {'a': {'b': 1, 'c': (1, 2)}})
+  checks.same_config(tmp_path, {'a': {'b': 1, 'c': [1, 2]}})
+  for other, key in [({'a': {'b': 1}}, 'a.c=None'), ({'a': {'b': 1, 'c': (1, 2)}, 'd': 3}, 'd=3')]:
+    with pytest.raises(ConfigError, match=f'^{key} is not what '):
+      checks.same_config(tmp_path, other)
+  (tmp_path / 'config.json').write_text('{"a": ')
+  with pytest.raises(ConfigError, match='^--workdir=.* is not possible: .*; valid: '):
+    checks.same_config(tmp_path, {'a': 1})
+
+
+def test_a_checkpoint_of_another_model_is_refused(run_of, refused, tmp_path):
+  _, workdir = run_of
+  model = tmp_path / 'model'
+  shutil.copytree(workdir / 'export' / 'model', model)
+  path = f'--config.model.path={model}'
+  found = refused(R1_ZERO, path)
+  assert found.startswith(f"model.path='{model}' is not possible: the checkpoint differs in ")
+  weights = model / 'model.safetensors'
+  weights.write_bytes(weights.read_bytes()[:1000])
+  assert 'truncated' in refused(f'{R1_ZERO}:tiny_dense', path)
+  weights.unlink()
+  assert 'no safetensors file' in refused(f'{R1_ZERO}:tiny_dense', path)
+  (model / 'config.json').unlink()
+  assert 'config.json' in refused(f'{R1_ZERO}:tiny_dense', path)
+
+
+@pytest.mark.parametrize(
+  'argv, text',
+  [
+    ([R1_ZERO, '--config.rl.lerning_rate=1'], 'rl.lerning_rate=1 is unknown; valid: rl.learning_rate'),
+    ([R1_ZERO, '--config.rl.samples_per_prompt=1'], 'rl.samples_per_prompt=1 is not possible; valid: '),
+    ([BASE, '--config.prompt.longest=3'], 'prompt.longest=3 is not possible: no prompt is that short; '),
+  ],
+)  # fmt: skip
+def test_a_wrong_config_costs_seconds_and_no_compile(tmp_path, argv, text):
+  before = resource.getrusage(resource.RUSAGE_CHILDREN)
+  done = _command(*argv, f'--workdir={tmp_path}/run', JAX_LOG_COMPILES='1')
+  after = resource.getrusage(resource.RUSAGE_CHILDREN)
+  assert done.returncode == 2
+  assert done.stderr.startswith(f'error: {text}') and done.stderr.count('\n') == 1
+  assert after.ru_utime - before.ru_utime < 5.0  # of the processor: the machine may be busy
