@@ -30,7 +30,7 @@ def get_config(size: str = 'tiny_moe'):
   c.pretrain.texts_per_step = 40
   c.pretrain.longest = 191
   c.pretrain.micro_batch = 5 * 192
-  c.pretrain.steps = 4000 if size == 'tiny_moe' else 4500
+  c.pretrain.steps = 3400 if size == 'tiny_moe' else 4000
   c.pretrain.learning_rate = 3e-3
   c.pretrain.warmup_steps = 100
   c.pretrain.weight_decay = 0.1

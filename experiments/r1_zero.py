@@ -36,13 +36,14 @@ def get_config(size: str = 'tiny_moe'):
 def tiny(c):
   """Minutes on two cores."""
   c.model.path = str(ASSETS / c.model.size)
-  c.rl.steps = 60
+  c.rl.steps = 40
   c.rl.steps_per_rollout = 1
   c.rl.prompts_per_step = 16
   c.rl.max_tokens = 176
-  c.rl.micro_batch = 8192
+  c.rl.micro_batch = 4096
   c.rl.format_weight = 0.1
-  c.rl.learning_rate = 3e-4
+  c.rl.learning_rate = 5e-4
+  c.rl.schedule = 'cosine'
   c.rl.reference_every = 20
   c.rl.checkpoint_every = 20
   c.evaluate.max_tokens = c.rl.max_tokens

@@ -79,10 +79,7 @@ class Checkpointer:
     return sorted(int(p.name) for p in self.directory.iterdir() if re.fullmatch(r'\d+', p.name))
 
   def latest(self, before: int | None = None) -> int | None:
-    """The newest intact checkpoint, every byte of it checked; warns of each that is passed over.
-
-    before: of those below this step only.
-    """
+    """The newest intact checkpoint below step `before`, every byte checked; warns of flawed ones."""
     if _is_main():
       self._recover()
     _barrier('recovered')

@@ -71,7 +71,7 @@ def _truncated(rows, flag) -> str | None:
 def _entropy(rows, history, flag) -> str | None:
   start, now = _mean(history[:WINDOW], 'entropy'), _mean(rows, 'entropy')
   accuracy = _mean(rows, 'accuracy')
-  if len(history) < 2 * WINDOW or not now < ENTROPY_LEFT * start or accuracy > 0.9:
+  if len(history) < 2 * WINDOW or not now < ENTROPY_LEFT * start or not accuracy <= 0.9:
     return None
   cure = f'lower {flag("learning_rate")}, raise {flag("clip_high")} or {flag("entropy_weight")}'
   seen = f'entropy: {now:.3g} nats a token are left of {start:.3g} at the start'

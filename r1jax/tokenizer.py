@@ -170,7 +170,8 @@ def train(lines: Iterable[str], vocab: int) -> SentencePiece:
     sentencepiece.SentencePieceTrainer.train(
       sentence_iterator=iter(lines), model_writer=model, vocab_size=vocab, model_type='bpe',
       pad_id=0, bos_id=1, eos_id=2, unk_id=3, pad_piece='<pad>', user_defined_symbols=[*TAGS, *OPERATORS],
-      split_digits=True, split_by_unicode_script=False, byte_fallback=True, character_coverage=1.0, normalization_rule_name='identity',
+      split_digits=True, split_by_unicode_script=False, byte_fallback=True, character_coverage=1.0,
+      normalization_rule_name='identity',
       remove_extra_whitespaces=False, add_dummy_prefix=False, shuffle_input_sentence=False,
       num_threads=1, minloglevel=2,
     )  # fmt: skip

@@ -99,8 +99,6 @@ def _moved(state: State, grads, loads, model, optimizer, cfg: UpdateConfig) -> S
   policy = jax.tree.map(lambda new, old: new.astype(old.dtype), base, state.policy)
   step, reference = state.step + 1, state.reference
   if reference is not None and cfg.reference_every:
-    # Computed once: computed again for the reference, the last bit may be another.
-    policy = jax.lax.optimization_barrier(policy)
     reference = optimizer_lib.select(step % cfg.reference_every == 0, policy, reference)
   return state.replace(
     step=step,

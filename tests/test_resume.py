@@ -255,19 +255,17 @@ def test_a_corrupt_checkpoint_costs_the_steps_since_the_one_before(start, plain,
   assert_same_run(workdir, plain)
 
 
-@pytest.mark.parametrize('step', [2, 14, 23])
-def test_replay(start, plain, killed, step):
+@pytest.mark.parametrize(('run', 'step'), [('plain', 2), ('plain', 14), ('killed', 23)])
+def test_replay(start, plain, request, run, step):
   """From the start where every checkpoint before the step is gone, else from the checkpoint; nothing is changed."""
-  for workdir in (plain, killed) if step == 23 else (plain,):
-    before = (workdir / 'rl' / 'metrics.jsonl').read_bytes()
-    process = start(workdir, flags=(f'--replay_step={step}',))
-    assert_code(process, 0)
-    row = metrics(plain)[step - 1]
-    for name in ('loss', 'grad_norm'):
-      assert (
-        f'{name}: replayed {row[name]!r}, recorded {row[name]!r}: the same bits' in process.stdout
-      )
-    assert (workdir / 'rl' / 'metrics.jsonl').read_bytes() == before
+  workdir, row = request.getfixturevalue(run), metrics(plain)[step - 1]
+  before = (workdir / 'rl' / 'metrics.jsonl').read_bytes()
+  process = start(workdir, flags=(f'--replay_step={step}',))
+  assert_code(process, 0)
+  for name in ('loss', 'grad_norm'):
+    same = f'{name}: replayed {row[name]!r}, recorded {row[name]!r}: the same bits'
+    assert same in process.stdout
+  assert (workdir / 'rl' / 'metrics.jsonl').read_bytes() == before
 
 
 def not_finite(*minibatches: int) -> list[str]:

@@ -7,8 +7,8 @@ Every attempt of a search ends in a stated verdict:
     <think>3+5=8*7=56 no, again:3*5=15+7=22 yes</think><answer>3*5+7</answer>
     <think>3+5=8*7=56 no, give up</think><answer>(3+5)*7</answer>
 
-An attempt is written as one works on a pocket calculator: every key, and what it then shows. A search goes once
-around the possible expressions in a fixed order, so that nothing is tried twice; what seems far off is skipped.
+An attempt is written as one works on a pocket calculator: every key, and what it then shows. A search takes the
+pairs of numbers in turn, joins them by each operator in turn, and goes on to the value nearest to the target.
 Only problems of the train split occur. Left out: negative numbers and fractions on the way to a value.
 """
 
@@ -33,12 +33,11 @@ class BaseTextConfig:
   count: int = 200_000  # documents
   seed: int = 0
   template: str = 'short'
-  guess: float = 0.15  # share of documents that are answered without an attempt
-  persistent: float = 0.1  # share of documents that never give up
-  again: float = 0.42  # chance to go on after an attempt that failed
+  guess: float = 0.2  # share of documents that are answered without an attempt
+  persistent: float = 0.08  # share of documents that never give up
+  again: float = 0.35  # chance to go on after an attempt that failed
   check: float = 0.1  # chance to check an attempt that seems right
   mistake: float = 0.01  # chance that an attempt states a wrong value
-  reach: float = 10.0  # how far from the target a value is left out half of the time
 
   def __post_init__(self):
     if self.problems.source != 'countdown' or self.problems.style != 'short':
@@ -49,10 +48,10 @@ class BaseTextConfig:
     for field in ('guess', 'persistent', 'again', 'check', 'mistake'):
       if not 0 <= getattr(self, field) <= 1:
         raise ValueError(f'{field}={getattr(self, field)!r} is not possible; valid: from 0 to 1')
-    if self.count < 1 or self.reach <= 0 or self.guess + self.persistent > 1:
+    if self.count < 1 or self.guess + self.persistent > 1:
       raise ValueError(
-        f'count={self.count}, reach={self.reach}, guess={self.guess}, persistent={self.persistent} '
-        'is not possible; valid: positive ones, and shares that sum to at most 1'
+        f'count={self.count}, guess={self.guess}, persistent={self.persistent} is not possible; '
+        'valid: a positive count, and shares that sum to at most 1'
       )
 
 
@@ -100,7 +99,7 @@ def _shuffled(problem: Problem, rng: random.Random) -> Problem:
 
 def completion(problem: Problem, cfg: BaseTextConfig, rng: random.Random) -> str:
   """One way to think about the problem, with its answer."""
-  plan = _plan(problem, cfg.reach, rng)
+  plan = _plan(problem, rng)
   mode = rng.random()
   if mode < cfg.guess:
     return f'<think></think><answer>{plan[0].text}</answer>'
@@ -130,59 +129,56 @@ def _attempt(
   return (f'{check} yes', True) if tried.value == target else (f'{check} no,', False)
 
 
-def _plan(problem: Problem, reach: float, rng: random.Random) -> list[Expression]:
-  """What to try, in order: once around all candidates from a random one on, skipping many whose value is far off."""
+def _plan(problem: Problem, rng: random.Random) -> list[Expression]:
+  """What to try, in order: once around the openings from a random one on."""
   target = int(problem.answer)
-  chosen = [
-    e for e in candidates(problem.numbers) if rng.random() < 1 / (1 + abs(e.value - target) / reach)
+  tries = [
+    min(endings, key=lambda e: abs(e.value - target)) for endings in openings(problem.numbers)
   ]
-  start = rng.randrange(len(chosen))
-  return chosen[start:] + chosen[:start]
+  start = rng.randrange(len(tries))
+  return tries[start:] + tries[:start]
 
 
 @functools.lru_cache(maxsize=4096)
-def candidates(numbers: tuple[int, ...]) -> tuple[Expression, ...]:
-  """numbers -> for each positive value within reach the simplest expression of all of them."""
+def openings(numbers: tuple[int, ...]) -> tuple[tuple[Expression, ...], ...]:
+  """numbers -> for each first step, every expression of all numbers that begins with it."""
   found = {}
-  for expression in _expressions(numbers):
-    if expression.value > 0:
-      found.setdefault(expression.value, expression)
+  for places in itertools.combinations(range(len(numbers)), 2):
+    b, a = (Expression(n, str(n)) for n in sorted(numbers[i] for i in places))
+    rest = tuple(Expression(n, str(n)) for i, n in enumerate(numbers) if i not in places)
+    for first in _joined(a, b):
+      found.setdefault(first.text, tuple(_endings((first, *rest))))
   return tuple(found.values())
 
 
-def _expressions(numbers: tuple[int, ...]) -> Iterator[Expression]:
-  if len(numbers) == 1:
-    yield Expression(numbers[0], str(numbers[0]))
-    return
-  for size in range(len(numbers) - 1, 0, -1):
-    for places in itertools.combinations(range(len(numbers)), size):
-      left = tuple(numbers[i] for i in places)
-      right = tuple(n for i, n in enumerate(numbers) if i not in places)
-      larger_first = (len(left), -places[0]) > (len(right), -1)
-      for a, b in itertools.product(_expressions(left), _expressions(right)):
-        yield from _joined(a, b, '+*-/' if larger_first else '-/')
+def _endings(operands: tuple[Expression, ...]) -> Iterator[Expression]:
+  """Every way to join the operands, the first of which is always the next to be joined."""
+  first, *rest = operands
+  if not rest:
+    yield first
+  for i, other in enumerate(rest):
+    for joined in _joined(first, other):
+      yield from _endings((joined, *rest[:i], *rest[i + 1 :]))
 
 
-def _joined(a: Expression, b: Expression, operators: str) -> Iterator[Expression]:
-  """Both expressions joined by each operator that leads to a natural number, or to zero."""
-  for op in operators:
-    if (op == '-' and a.value < b.value) or (op == '/' and (not b.value or a.value % b.value)):
-      continue
-    value = {'+': a.value + b.value, '-': a.value - b.value, '*': a.value * b.value}.get(op)
-    value = a.value // b.value if value is None else value
-    regrouped = (op == '-' and b.outer in ('+', '-')) or (op == '/' and b.outer in ('*', '/'))
-    text = _bracketed(a, op in '*/' and a.outer in ('+', '-')) + op
-    text += _bracketed(b, regrouped or (op in '*/' and b.outer in ('+', '-')))
-    yield Expression(value, text, op, _work(a, b, op))
+def _joined(a: Expression, b: Expression) -> Iterator[Expression]:
+  """a joined with b by each operator, where that leads to a positive integer but not by 1."""
+  high, low = (a, b) if a.value >= b.value else (b, a)
+  yield _expression(a, '+', b, a.value + b.value)
+  yield _expression(a, '*', b, a.value * b.value)
+  if high.value > low.value:
+    yield _expression(high, '-', low, high.value - low.value)
+  if low.value > 1 and high.value % low.value == 0:  # to divide by 1 is to multiply by it
+    yield _expression(high, '/', low, high.value // low.value)
 
 
-def _work(a: Expression, b: Expression, op: str) -> str:
-  """The work of both and the last key; what a calculator still shows is not typed again."""
+def _expression(a: Expression, op: str, b: Expression, value: int) -> Expression:
+  regrouped = (op == '-' and b.outer in ('+', '-')) or (op == '/' and b.outer in ('*', '/'))
+  text = _bracketed(a, op in '*/' and a.outer in ('+', '-')) + op
+  text += _bracketed(b, regrouped or (op in '*/' and b.outer in ('+', '-')))
+  before = f'{b.work}={b.value};' if b.work else ''  # typed first, as it is needed on the right
   shown = f'{a.work}={a.value}' if a.work else f'{a.value}'
-  if not b.work:
-    return f'{shown}{op}{b.value}'
-  before = f'{a.work}={a.value};' if a.work else ''
-  return f'{before}{b.work}={b.value};{a.value}{op}{b.value}'
+  return Expression(value, text, op, f'{before}{shown}{op}{b.value}')
 
 
 def _bracketed(expression: Expression, needed: bool) -> str:

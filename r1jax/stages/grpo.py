@@ -304,7 +304,11 @@ class Learner:
       size = len(part.problems)
       mine = found[number * size : (number + 1) * size]
       batch = batch.replace(advantage=spread_advantage(mine, part.rollouts, places, batch))
-      shown = [dataclasses.asdict(part.problems[0]), part.texts[0][0], float(part.scores.total[0, 0])]
+      shown = [
+        dataclasses.asdict(part.problems[0]),
+        part.texts[0][0],
+        float(part.scores.total[0, 0]),
+      ]
       entries.append({'arrays': batch.arrays(), 'metrics': metrics_of(part), 'shown': shown})
     return entries
 
