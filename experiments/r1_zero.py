@@ -36,7 +36,7 @@ def get_config(size: str = 'tiny_moe'):
 def tiny(c):
   """Minutes on two cores."""
   c.model.path = str(ASSETS / c.model.size)
-  c.rl.steps = 40
+  c.rl.steps = 80
   c.rl.steps_per_rollout = 1
   c.rl.prompts_per_step = 16
   c.rl.max_tokens = 176

@@ -58,6 +58,7 @@ FLAGS = {
     'rebuild the loss and gradient norm of this step from its saved rollout, without generating',
   ),
 }
+USAGE = '--config=experiments/r1_zero.py, or --help'
 ORDER = '--config=FILE before its fields, and a section before the fields of it'
 VALID = {'dry_run': 'true or false', 'replay_step': 'a step, such as 10'}
 PARSERS = {
@@ -67,7 +68,8 @@ PARSERS = {
   str: flags.ArgumentParser(),
   tuple: TupleParser(),
 }
-_MODULE = 'config_config'  # of an experiment's file for ml_collections, which loads the next one into the same
+# Under this name ml_collections imports an experiment's file, on top of what the one before has left there.
+_MODULE = 'config_config'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,9 +96,9 @@ def parse(argv: Sequence[str]) -> Command:
   except Exception as error:  # of many kinds: also what the experiment's file raises
     raise _explained(argv, error) from error
   if rest:
-    raise ConfigError(f'{rest[0]!r} is not a flag; valid: {_usage()}')
+    raise ConfigError(f'{rest[0]!r} is not a flag; valid: {USAGE}')
   if values.config is None:
-    raise ConfigError(f'--config is missing; valid: {_usage()}')
+    raise ConfigError(f'--config is missing; valid: {USAGE}')
   if not isinstance(values.config, ConfigDict):  # where there is no file, it is an object of errors
     load(values['config'].config_filename)
   return Command(values.config, values.workdir, values.dry_run, values.replay_step)
@@ -161,7 +163,7 @@ def _explained(argv: Sequence[str], error: Exception) -> ConfigError:
     config = load(path) if path else None
     for name, value in _overrides(argv):
       if config is None:
-        return ConfigError(f'config.{name}={value} has no --config before it; valid: {_usage()}')
+        return ConfigError(f'config.{name}={value} has no --config before it; valid: {USAGE}')
       check_override(config, name, value)
   except ConfigError as found:
     return found
@@ -172,7 +174,7 @@ def _explained(argv: Sequence[str], error: Exception) -> ConfigError:
   wrong = re.match(r'flag --(\w+)=(.*?): ', str(error), re.DOTALL)
   if wrong and wrong[1] in VALID:
     return ConfigError(f'--{wrong[1]}={wrong[2]} is not possible; valid: {VALID[wrong[1]]}')
-  valid = ORDER if isinstance(error, FlagOrderError) else _usage()
+  valid = ORDER if isinstance(error, FlagOrderError) else USAGE
   return ConfigError(f'{" ".join(str(error).split())}; valid: {valid}')
 
 
@@ -209,7 +211,3 @@ def _overrides(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
     if found:
       bare = 'true' if after.startswith('-') or not after else after
       yield found[2], found[4] if found[3] else ('false' if found[1] else bare)
-
-
-def _usage() -> str:
-  return '--config=experiments/r1_zero.py, or --help'

@@ -24,12 +24,9 @@ def run(argv: Sequence[str]) -> int:
   except KeyboardInterrupt:
     print('stopped; the same command goes on from the last checkpoint', flush=True)
     return INTERRUPTED
-  except ConfigError as error:
-    return _error(error, BAD_CONFIG)
   except ValueError as error:
-    if '; valid: ' not in str(
-      error
-    ):  # what names a valid value is about the config, wherever it was found
+    # An error that names a valid value is about the config, wherever it was found.
+    if not isinstance(error, ConfigError) and '; valid: ' not in str(error):
       raise
     return _error(error, BAD_CONFIG)
 
