@@ -272,7 +272,7 @@ def test_settings_of_every_kind_are_what_the_section_says():
     ('pretrain', 'sft'), ('evaluate', 'evaluate'), ('export', 'export'),
   ]  # fmt: skip
   sft, evaluate, export = (s.settings for s in stages)
-  assert sft.learn_prompt and sft.optimizer.weight_decay == 0.1 and sft.update.mtp_weight == 0.3
+  assert sft.learn_prompt and sft.optimizer.weight_decay == 0.1 and sft.update.mtp_weight == 0.1
   assert evaluate.sampling == SamplingConfig(max_tokens=176, slots=256)
   assert export.dtype == 'bfloat16'
 

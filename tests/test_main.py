@@ -312,7 +312,7 @@ def test_another_config_in_the_same_workdir_is_refused(run_of, capfd):
     assert err.startswith(f'error: {text}{workdir} was started with; valid: ')
     assert err.endswith(', or another --workdir\n')
   # What was set by hand to what it is already changes nothing; neither do lists for tuples.
-  config = command_line.parse(['main', *command, '--config.pretrain.learning_rate=0.002']).config
+  config = command_line.parse(['main', *command, '--config.pretrain.learning_rate=0.003']).config
   checks.same_config(workdir, config)
 
 
