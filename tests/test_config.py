@@ -60,7 +60,7 @@ IMPOSSIBLE = [
   ('rl.kl', 'k1'), ('rl.kl', 'k4'), ('rl.kl_weight', -1.0), ('rl.entropy_weight', -1.0),
   ('rl.sampler_correction', 'clip'), ('rl.overlong', 'drop'), ('rl.reference_every', -1),
   ('rl.learning_rate', -1.0), ('rl.learning_rate', math.nan), ('rl.learning_rate', math.inf),
-  ('rl.schedule', 'linear'), ('rl.warmup_steps', -1), ('rl.warmup_steps', 60), ('rl.weight_decay', -0.1),
+  ('rl.schedule', 'linear'), ('rl.warmup_steps', -1), ('rl.warmup_steps', 80), ('rl.weight_decay', -0.1),
   ('rl.weight_decay', math.inf), ('rl.clip_norm', 0.0), ('rl.clip_norm', math.nan), ('rl.bias_speed', -1.0),
   ('rl.balance_weight', math.inf), ('rl.mtp_weight', math.nan), ('rl.checkpoint_every', 0),
   ('evaluate.problems', -1), ('evaluate.samples', 0), ('evaluate.max_tokens', 0),

@@ -177,7 +177,7 @@ def test_a_dry_run_starts_nothing(capsys, tmp_path):
   [
     ([R1_ZERO, '--config.rl.samples_per_prompt=1'], 'rl.samples_per_prompt=1 is not possible; valid: at least 2'),
     ([R1_ZERO, '--config.rl.max_tokens=4096'], 'rl.max_tokens=4096 is not possible; valid: at most 1008'),
-    ([R1_ZERO, '--config.rl.steps_per_rollout=7'], 'rl.steps=60 is not possible; valid: a multiple of '),
+    ([R1_ZERO, '--config.rl.steps_per_rollout=7'], 'rl.steps=80 is not possible; valid: a multiple of '),
     ([R1_ZERO, '--config.rl.prompts_per_step=3', '--config.rl.samples_per_prompt=3'],
      'rl.prompts_per_step=3 is not possible: 9 sequences a step do not divide over the 8 ways '),
     ([R1_ZERO, '--config.rl.prompts_per_step=3', '--config.rl.samples_per_prompt=3', '--dry_run'],
