@@ -52,8 +52,8 @@ IMPOSSIBLE = [
   ('problems.heldout_fraction', math.nan), ('problems.count', -1),
   ('prompt.template', 'r2'), ('prompt.longest', 0), ('prompt.longest', 1024),
   ('rl.steps', 0), ('rl.prompts_per_step', 0), ('rl.samples_per_prompt', 1), ('rl.samples_per_prompt', 0),
-  ('rl.steps_per_rollout', 0), ('rl.steps_per_rollout', 7), ('rl.inner_epochs', 0), ('rl.micro_batch', 0),
-  ('rl.max_tokens', 0), ('rl.max_tokens', 1009), ('rl.temperature', 0.0), ('rl.temperature', -1.0),
+  ('rl.steps_per_rollout', 0), ('rl.steps_per_rollout', 10**6), ('rl.inner_epochs', 0), ('rl.micro_batch', 0),
+  ('rl.max_tokens', 0), ('rl.max_tokens', 4096), ('rl.temperature', 0.0), ('rl.temperature', -1.0),
   ('rl.temperature', math.nan), ('rl.temperature', math.inf), ('rl.stop', ('</answer>', '')), ('rl.slots', -1),
   ('rl.accuracy_weight', -1.0), ('rl.accuracy_weight', math.inf), ('rl.format_weight', math.nan),
   ('rl.algorithm', 'ppo'), ('rl.clip_low', -0.1), ('rl.clip_high', math.nan), ('rl.dual_clip', 1.0),
@@ -64,7 +64,7 @@ IMPOSSIBLE = [
   ('rl.weight_decay', math.inf), ('rl.clip_norm', 0.0), ('rl.clip_norm', math.nan), ('rl.bias_speed', -1.0),
   ('rl.balance_weight', math.inf), ('rl.mtp_weight', math.nan), ('rl.checkpoint_every', 0),
   ('evaluate.problems', -1), ('evaluate.samples', 0), ('evaluate.max_tokens', 0),
-  ('evaluate.max_tokens', 1009), ('evaluate.temperature', -0.1), ('evaluate.top_p', 0.0),
+  ('evaluate.max_tokens', 4096), ('evaluate.temperature', -0.1), ('evaluate.top_p', 0.0),
   ('evaluate.top_p', 1.1), ('evaluate.top_p', math.nan), ('evaluate.slots', -1),
 ]  # fmt: skip
 
@@ -72,7 +72,7 @@ IMPOSSIBLE = [
 @pytest.mark.parametrize('key, value', IMPOSSIBLE)
 def test_an_impossible_value_is_named_with_a_valid_one(key, value):
   text = refusal({key: value})
-  key = 'rl.steps' if key == 'rl.steps_per_rollout' and value == 7 else key
+  key = 'rl.steps' if key == 'rl.steps_per_rollout' and value == 10**6 else key
   field = key.rpartition('.')[2]
   assert re.match(rf'({re.escape(key)}|problems\.{field})=.+; valid: .+', text), text
   assert '\n' not in text and text.count('; valid: ') == 1
@@ -233,12 +233,13 @@ def test_texts_of_a_step_divide_over_the_mesh():
 
 
 def test_context_of_the_model():
-  assert resolve(config({'rl.max_tokens': 1008, 'evaluate.max_tokens': 1008}))
-  assert refusal({'rl.max_tokens': 1009}).startswith(
-    'rl.max_tokens=1009 is not possible; valid: at most 1008, since tiny_moe has a context of 1024 '
+  c = {'prompt.longest': 24, 'rl.max_tokens': 1000, 'evaluate.max_tokens': 1000}
+  assert resolve(config(c))
+  assert refusal(c | {'rl.max_tokens': 1001}).startswith(
+    'rl.max_tokens=1001 is not possible; valid: at most 1000, since tiny_moe has a context of 1024 '
   )
   # A shared section is named as it is typed, not by the stage that reads it.
-  assert refusal({'evaluate.max_tokens': 1009}).startswith('evaluate.max_tokens=1009 ')
+  assert refusal(c | {'evaluate.max_tokens': 1001}).startswith('evaluate.max_tokens=1001 ')
   assert refusal({'prompt.longest': 1024}).startswith('prompt.longest=1024 is not possible; valid')
 
 
@@ -263,18 +264,24 @@ def test_a_section_is_called_like_the_stage_or_like_its_kind():
   assert [(s.name, s.kind, s.section) for s in (before, rl, after)] == [
     ('before', 'evaluate', 'before'), ('rl', 'grpo', 'rl'), ('evaluate', 'evaluate', 'evaluate'),
   ]  # fmt: skip
-  assert before.settings.sampling.max_tokens == 7 and after.settings.sampling.max_tokens == 176
+  assert before.settings.sampling.max_tokens == 7
+  assert after.settings.sampling.max_tokens == c['evaluate']['max_tokens'] != 7
 
 
 def test_settings_of_every_kind_are_what_the_section_says():
-  stages = resolve(base_model.get_config()).stages
+  c = base_model.get_config()
+  stages = resolve(c).stages
   assert [(s.name, s.kind) for s in stages] == [
     ('pretrain', 'sft'), ('evaluate', 'evaluate'), ('export', 'export'),
   ]  # fmt: skip
   sft, evaluate, export = (s.settings for s in stages)
-  assert sft.learn_prompt and sft.optimizer.weight_decay == 0.1 and sft.update.mtp_weight == 0.1
-  assert evaluate.sampling == SamplingConfig(max_tokens=176, slots=256)
-  assert export.dtype == 'bfloat16'
+  for section, parts in [
+    (c.pretrain, (sft, sft.optimizer, sft.update)),
+    (c.evaluate, (evaluate, evaluate.sampling)),
+    (c.export, (export,)),
+  ]:
+    for key, value in section.items():
+      assert [getattr(part, key) for part in parts if hasattr(part, key)] == [value], key
 
 
 # Algorithms
@@ -282,7 +289,14 @@ def test_settings_of_every_kind_are_what_the_section_says():
 
 @pytest.mark.parametrize('name', ALGORITHMS)
 def test_one_word_chooses_an_algorithm_with_its_own_constants(name):
-  assert resolve(config({'rl.algorithm': name})).stages[1].settings.algorithm == ALGORITHMS[name]
+  """What is None in the config is the algorithm's own."""
+  rl = base.grpo().to_dict() | {
+    'algorithm': name,
+    'max_tokens': 64,
+    'steps': 16,
+    'reference_every': 0,
+  }
+  assert resolve(config({'rl': rl})).stages[1].settings.algorithm == ALGORITHMS[name]
 
 
 def test_fields_of_an_algorithm_can_be_changed():

@@ -13,14 +13,23 @@ from r1jax.model.weights import map_spec
 from r1jax.optimizer import OptimizerConfig, optimizer, schedule, select
 
 
+def first_step(rule, grads, params):
+  """One program instead of one for every operation and shape."""
+  return jax.jit(lambda g, p: rule.update(g, rule.init(p), p))(grads, params)
+
+
+def norm_of(tree):
+  return math.sqrt(sum((np.asarray(x, np.float64) ** 2).sum() for x in jax.tree.leaves(tree)))
+
+
 def rates(steps, **changes):
   """The learning rate of every update."""
   rate = schedule(OptimizerConfig(**{'steps': steps, 'learning_rate': 0.5} | changes))
-  return [float(rate(jnp.int32(i))) for i in range(steps)]
+  return jax.jit(jax.vmap(rate))(jnp.arange(steps)).tolist()
 
 
 def test_constant():
-  assert rates(4) == [0.5] * 4
+  assert schedule(OptimizerConfig(4, 0.5))(3) == 0.5
 
 
 def test_warm_up_is_linear_and_ends_at_the_full_rate():
@@ -44,35 +53,31 @@ def test_cosine_after_warm_up():
   assert found[2:] == sorted(found[2:], reverse=True)
 
 
-@pytest.mark.parametrize('family', ['qwen2', 'qwen3', 'deepseek_v3'])
+@pytest.mark.parametrize('family', ['qwen2', 'deepseek_v3'])
 def test_matrices_decay_and_nothing_else_does(family, small, random_params):
   """Without a gradient, AdamW leaves p - rate * decay * p of what decays, and all of the rest."""
   cfg = small(family)
   rule = optimizer(OptimizerConfig(10, 0.5, weight_decay=0.1), cfg)
   params = random_params(cfg)
-  grads = jax.tree.map(jnp.zeros_like, params)
-  changes, _ = rule.update(grads, rule.init(params), params)
+  grads = jax.tree.map(np.zeros_like, params)
+  changes, _ = first_step(rule, grads, params)
   kinds = map_spec(lambda w: w.init, spec(cfg))
   names = jax.tree_util.tree_leaves_with_path(kinds)
-  decayed = set()
   for (path, kind), p, change in zip(names, *map(jax.tree.leaves, (params, changes)), strict=True):
-    want = -0.05 * p if kind == 'normal' else 0 * p
-    np.testing.assert_allclose(change, want, rtol=1e-6, err_msg=jax.tree_util.keystr(path))
-    if kind == 'normal':
-      decayed.add(jax.tree_util.keystr(path).rpartition('.')[2])
-    else:
-      assert p.shape[-1:] != () and 'norm' in (name := jax.tree_util.keystr(path)) or 'bias' in name
-  assert {'embed'} <= decayed and not {n for n in decayed if 'norm' in n or 'bias' in n}
+    name = jax.tree_util.keystr(path).rpartition('.')[2]
+    want = -0.05 * np.asarray(p) if kind == 'normal' else np.zeros(p.shape)
+    np.testing.assert_allclose(change, want, rtol=1e-6, err_msg=name)
+    assert (kind == 'normal') == ('norm' not in name and 'bias' not in name), name
 
 
 def test_the_first_step_by_hand(small, random_params):
   """Adam's first step is the rate in the direction of the gradient's sign; moments hold the clipped gradient."""
   cfg = small('qwen2')
   params = random_params(cfg)
-  grads = jax.tree.map(lambda p: 3.0 * p, params)
-  norm = float(optax.global_norm(grads))
+  grads = jax.tree.map(lambda p: 3 * np.asarray(p), params)
+  norm = norm_of(grads)
   rule = optimizer(OptimizerConfig(10, 0.01, clip_norm=1.0), cfg)
-  changes, state = rule.update(grads, rule.init(params), params)
+  changes, state = first_step(rule, grads, params)
   mu, nu = optax.tree_utils.tree_get(state, 'mu'), optax.tree_utils.tree_get(state, 'nu')
   for g, change, m, v in zip(*map(jax.tree.leaves, (grads, changes, mu, nu)), strict=True):
     clipped = np.asarray(g) / norm
@@ -84,10 +89,10 @@ def test_the_first_step_by_hand(small, random_params):
 def test_a_small_gradient_is_not_scaled(small, random_params):
   cfg = small('qwen2')
   params = random_params(cfg)
-  norm = float(optax.global_norm(params))
+  norm = norm_of(params)
   rule = optimizer(OptimizerConfig(10, 0.01, clip_norm=2 * norm), cfg)
-  _, state = rule.update(params, rule.init(params), params)
-  assert float(optax.global_norm(optax.tree_utils.tree_get(state, 'mu'))) == pytest.approx(0.1 * norm)  # fmt: skip
+  _, state = first_step(rule, params, params)
+  assert norm_of(optax.tree_utils.tree_get(state, 'mu')) == pytest.approx(0.1 * norm)
 
 
 def test_select_is_bit_for_bit():

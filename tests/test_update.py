@@ -130,7 +130,7 @@ def test_the_gradient_does_not_depend_on_the_micro_batch(step_of, family, shape)
   whole, split = step_of(family, ALL_AT_ONCE), step_of(family, shape)
   assert_close(split.gradient, whole.gradient, 3e-6)
   for a, b in zip(jax.tree.leaves(whole.gradient), jax.tree.leaves(split.gradient), strict=True):
-    np.testing.assert_allclose(b, a, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(b, a, rtol=0, atol=1e-6 * whole.metrics['grad_norm'])
   for name in whole.metrics:
     np.testing.assert_allclose(split.metrics[name], whole.metrics[name], 3e-6, 1e-6, err_msg=name)
 
@@ -237,7 +237,7 @@ def test_the_reference_is_refreshed_at_multiples_and_at_no_other_step(
     if step % 2:
       assert same_bits(new, old) and not same_bits(new, policy)
     else:  # unoptimised, a program may compute it twice; an update moves weights by 0.01
-      jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-7), new, policy)
+      jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 3e-7, 1e-7), new, policy)
 
 
 def test_a_gradient_that_is_not_finite_changes_nothing_but_the_counters(
@@ -303,7 +303,7 @@ def bf16_runs(small, random_params, batch_of):
 
   @functools.cache
   def of(family, master):
-    cfg = dataclasses.replace(small(family), param_dtype='bfloat16')
+    cfg = dataclasses.replace(small(family), param_dtype='bfloat16', mtp=0)
     batch = batch_of(cfg, ALL_AT_ONCE)[0]
     zero = {'mask': batch.mask * 0, 'length': batch.length * 0}
     empty = batch.replace(**zero, learned=np.int32(0), sequences=np.int32(0))
