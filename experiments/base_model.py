@@ -28,16 +28,16 @@ def get_config(size: str = 'tiny_moe'):
   c.pretrain, c.evaluate, c.export = base.sft(), base.evaluate(), base.export()
   c.pretrain.learn_prompt = True
   c.pretrain.texts_per_step = 40
-  c.pretrain.longest = 191
-  c.pretrain.micro_batch = 5 * 192
-  c.pretrain.steps = 3400 if size == 'tiny_moe' else 4000
+  c.pretrain.longest = 271
+  c.pretrain.micro_batch = 4 * 272
+  c.pretrain.steps = 4500 if size == 'tiny_moe' else 5000
   c.pretrain.learning_rate = 3e-3
   c.pretrain.warmup_steps = 100
   c.pretrain.weight_decay = 0.1
   c.pretrain.bias_speed = 0.001
   c.pretrain.balance_weight = 0.0001
   c.pretrain.mtp_weight = 0.1
-  c.evaluate.max_tokens = 176
+  c.evaluate.max_tokens = 256
   c.evaluate.temperature, c.evaluate.top_p = 1.0, 1.0
   c.evaluate.slots = 256
   return c

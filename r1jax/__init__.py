@@ -1,17 +1,17 @@
 """The DeepSeek-R1 recipe in JAX. The files in the order in which data visits them:
 
-main          a config -> its stages, one after another
-config        ConfigDict -> frozen dataclasses; what is wrong with a config is said here
+main          a config -> its stages, one after another; command_line reads it, checks looks before anything compiles
+config        ConfigDict -> frozen dataclasses; what is wrong with a config is said here; fields checks one value
 stages/       grpo, sft, evaluate, export: one file a stage
 problems/     1  Countdown, arithmetic, files; the text of the tiny base models
 prompts       2  a problem -> the tokens that the policy continues
 rollout       3  prompts -> groups of completions; decoding is its device side, sampling draws a token
 rewards/      4  completions -> rewards
 advantage     5  rewards -> advantages
-batch         6  sequences -> packed rows; explore puts 1 to 6 together
+batch         6  sequences -> packed rows; explore and stages/minibatches put 1 to 6 together
 objective     7  log-probabilities -> a loss; algorithms names the combinations
 update        8  a batch -> the next state, with optimizer and state
-checkpoint    state, data position and rollout buffer in one save
+checkpoint    state, data position and rollout buffer in one save, with host_values and manifest
 report        what a run shows while it goes; health warns, summary ends it
 model/        weights, sizes, layers, attention, experts, the forward pass, Hugging Face layout
 mesh          devices, and the tables from logical axes to mesh axes

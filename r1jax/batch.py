@@ -11,6 +11,7 @@ import numpy as np
 from flax import struct
 
 MOST = 16  # sequences that may share a row
+ROW_BLOCK = 8  # lengths of rows are rounded up to this
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +25,8 @@ class BatchShape:
 
 def batch_shape(sequences: int, longest: int, micro_batch: int, ways: int = 1) -> BatchShape:
   """Sequences of a step, the longest in tokens, tokens of a micro-batch, shards of its rows -> shape."""
-  row = -(-longest // 16) * 16
-  rows = max(micro_batch // row // ways, 1) * ways
+  row = -(-longest // ROW_BLOCK) * ROW_BLOCK
+  rows = max(min(micro_batch // row // ways, -(-sequences // ways)), 1) * ways
   return BatchShape(-(-sequences // rows), rows, row)
 
 

@@ -24,6 +24,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from jax.experimental import multihost_utils
 
+from r1jax import host_values
 from r1jax.manifest import flaw_of, sync, write_manifest
 
 
@@ -54,12 +55,11 @@ class Checkpointer:
     Later steps belong to a run that was given up by restoring an earlier one. Raises
     CheckpointError (disk full, no permission); the earlier checkpoints are then as they were.
     """
-    arrays: list[np.ndarray] = []
-    text = json.dumps(_pack(host, arrays, 'host'))
+    packed = host_values.pack(host)
     temporary = self.directory / f'tmp.{step}'
     try:
       with jax.transfer_guard('allow'):
-        self._write(temporary, named_leaves(state), text, arrays)
+        self._write(temporary, named_leaves(state), packed)
       _barrier('written')
       if _is_main():
         self._publish(temporary, step)
@@ -113,12 +113,12 @@ class Checkpointer:
       arrays = self._read_arrays(folder, wanted)
       leaves = [_unstore(arrays.get(n), leaf, saved[n][2]) for n, leaf in wanted.items()]
     state = jax.tree.unflatten(jax.tree.structure(abstract_state), leaves)
-    return state, _read_host(folder)
+    return state, self._read_host(folder)
 
   def _folder(self, step: int) -> Path:
     return self.directory / f'{step:08d}'
 
-  def _write(self, folder: Path, leaves: dict, text: str, arrays: list[np.ndarray]) -> None:
+  def _write(self, folder: Path, leaves: dict, packed: host_values.Packed) -> None:
     """Everything of one checkpoint into `folder`, durable when this returns; manifests last."""
     if _is_main():
       self._recover()
@@ -129,9 +129,7 @@ class Checkpointer:
     _barrier('folder')
     stored = {name: _data(x) for name, x in leaves.items() if x.size}
     self._orbax.save(folder / 'state', args=ocp.args.PyTreeSave(stored))
-    process = jax.process_index()
-    (folder / f'host.{process}.json').write_text(text)
-    np.savez(folder / f'host.{process}.npz', **{str(i): a for i, a in enumerate(arrays)})
+    packed.write(folder / f'host.{jax.process_index()}')
     _barrier('files')
     write_manifest(folder)
 
@@ -164,6 +162,16 @@ class Checkpointer:
     shutil.rmtree(gone, ignore_errors=True)
     os.rename(folder, gone)
     shutil.rmtree(gone, ignore_errors=True)
+
+  def _read_host(self, folder: Path) -> dict:
+    """folder -> this process's host dict."""
+    path = folder / f'host.{jax.process_index()}'
+    if not path.with_name(f'{path.name}.json').is_file():
+      message = (
+        f'{path}.json is missing: the checkpoint was saved by fewer than {jax.process_count()}'
+      )
+      raise CheckpointError(f'{message} processes; start as many as then')
+    return host_values.read(path)
 
   def _read_arrays(self, folder: Path, wanted: dict) -> dict[str, jax.Array]:
     """name -> array in its sharding, for the leaves that hold anything."""
@@ -234,60 +242,6 @@ def _unstore(array, leaf, key_impl: str | None) -> jax.Array:
   if key_impl is None:
     return array
   return jax.device_put(jax.random.wrap_key_data(array, impl=key_impl), _sharding(leaf))
-
-
-def _pack(value: Any, arrays: list[np.ndarray], path: str) -> Any:
-  """host value -> JSON value; numpy arrays go to the end of `arrays`, their number stays."""
-  if isinstance(value, dict):
-    for key in value:
-      if not isinstance(key, str) or key.startswith('$'):
-        raise TypeError(f'{path} has the key {key!r}; valid: strings that do not begin with $')
-    return {key: _pack(v, arrays, f'{path}.{key}') for key, v in value.items()}
-  if isinstance(value, list | tuple):
-    return [_pack(v, arrays, f'{path}[{i}]') for i, v in enumerate(value)]
-  if isinstance(value, bytes):
-    return {'$bytes': value.hex()}
-  if isinstance(value, np.ndarray | np.generic):
-    return _pack_array(np.asarray(value), arrays, path)
-  if value is None or isinstance(value, bool | int | float | str):
-    return value
-  kind = type(value).__name__
-  raise TypeError(f'{path} is a {kind}; valid: JSON values, bytes and numpy arrays')
-
-
-def _pack_array(array: np.ndarray, arrays: list[np.ndarray], path: str) -> dict:
-  if array.dtype.hasobject or array.dtype.names:
-    raise TypeError(f'{path} is an array of {array.dtype}; valid: numbers and text')
-  packed = {'$array': len(arrays)}
-  if array.dtype.kind == 'V':  # bfloat16 and its like, which npz would forget
-    packed['dtype'] = array.dtype.name
-    array = array.view(f'u{array.dtype.itemsize}')
-  arrays.append(array)
-  return packed
-
-
-def _read_host(folder: Path) -> dict:
-  """folder -> this process's host dict."""
-  path = folder / f'host.{jax.process_index()}.json'
-  if not path.is_file():
-    message = f'{path} is missing: the checkpoint was saved by fewer than {jax.process_count()}'
-    raise CheckpointError(f'{message} processes; start as many as then')
-  with np.load(path.with_suffix('.npz')) as arrays:
-    return _unpack(json.loads(path.read_text()), arrays)
-
-
-def _unpack(value: Any, arrays) -> Any:
-  """The inverse of `_pack`."""
-  if isinstance(value, list):
-    return [_unpack(v, arrays) for v in value]
-  if not isinstance(value, dict):
-    return value
-  if '$bytes' in value:
-    return bytes.fromhex(value['$bytes'])
-  if '$array' in value:
-    array = arrays[str(value['$array'])]
-    return array.view(jnp.dtype(value['dtype'])) if 'dtype' in value else array
-  return {key: _unpack(v, arrays) for key, v in value.items()}
 
 
 def _is_main() -> bool:

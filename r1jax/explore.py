@@ -1,6 +1,8 @@
 """Problems -> groups of scored samples -> packed minibatches: what happens between two updates."""
 
+import collections
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
@@ -8,7 +10,7 @@ from r1jax import prompts
 from r1jax.advantage import group_variance
 from r1jax.batch import Batch, Example, Places, spread, unpack
 from r1jax.problems import Problem
-from r1jax.rewards import Scores
+from r1jax.rewards import Scores, Scoring
 from r1jax.rollout import Rollouts
 
 
@@ -22,13 +24,19 @@ class Groups:
   texts: list[list[str]]
 
 
-def completions(rollouts: Rollouts, tokenizer, template: str) -> list[list[str]]:
-  """[P][G] texts as they are scored: what the template has opened, then the completion without EOS."""
-  opened, (count, group) = prompts.opened(template), rollouts.length.shape
-  return [
-    [opened + tokenizer.decode(rollouts.completion(p, g).tolist()) for g in range(group)]
-    for p in range(count)
-  ]
+def scored_when_done(scoring: Scoring, tokenizer, template: str) -> Callable:
+  """-> what `generate` is to be watched by: a completion is checked while others are still being decoded.
+
+  The text that is scored begins with what the template has opened, and ends before EOS.
+  """
+  opened, tokens = prompts.opened(template), collections.defaultdict(list)
+
+  def watch(sample: int, new: np.ndarray, last: bool) -> None:
+    tokens[sample] += new.tolist()
+    if last:
+      scoring.add(sample, opened + tokenizer.decode(tokens.pop(sample)))
+
+  return watch
 
 
 def examples(rollouts: Rollouts, overlong: str) -> list[Example]:
@@ -76,7 +84,8 @@ def choose(groups: Groups, which: np.ndarray) -> Groups:
     r.truncated[index],
     r.decoded,
   )
-  scores = Scores(s.total[index], {name: x[index] for name, x in s.parts.items()})
+  parts = {name: x[index] for name, x in s.parts.items()}
+  scores = Scores(s.total[index], parts, s.outcomes[index])
   return Groups(
     [groups.problems[i] for i in index], rollouts, scores, [groups.texts[i] for i in index]
   )
@@ -94,7 +103,8 @@ def join(a: Groups, b: Groups) -> Groups:
     ra.decoded + rb.decoded,
   )
   parts = {name: np.concatenate([x, b.scores.parts[name]]) for name, x in a.scores.parts.items()}
-  scores = Scores(np.concatenate([a.scores.total, b.scores.total]), parts)
+  of_both = lambda name: np.concatenate([getattr(a.scores, name), getattr(b.scores, name)])
+  scores = Scores(of_both('total'), parts, of_both('outcomes'))
   return Groups(a.problems + b.problems, rollouts, scores, a.texts + b.texts)
 
 
@@ -111,7 +121,8 @@ def metrics_of(part: Groups) -> dict[str, float]:
     'groups_without_variance': 1.0 - group_variance(rewards).mean(),
   }
   found |= {name: x.mean() for name, x in part.scores.parts.items()}
-  return {name: x.item() for name, x in found.items()}
+  rates = {name: share for name, share in part.scores.rates().items() if name != 'right'}
+  return {name: x.item() for name, x in found.items()} | rates
 
 
 def per_token(values: np.ndarray, rollouts: Rollouts, places: Places) -> np.ndarray:

@@ -6,6 +6,7 @@ Stop it at any time; the same command goes on where it was. Exit codes: 0 finish
 cannot be run, 75 stopped by SIGTERM after everything was saved, 130 stopped by Ctrl-C.
 """
 
+import contextlib
 import signal
 import sys
 from collections.abc import Sequence
@@ -58,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
   step = command.replay_step
   replayed = checks.replayable(experiment, workdir, step) if step else None
   context = checks.prepare(experiment, workdir, command.config)
-  with jax.set_mesh(context.mesh):
+  with jax.set_mesh(context.mesh), contextlib.closing(context):
     return _replay(replayed, context, step) if step else _run(experiment, context)
 
 

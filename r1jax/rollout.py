@@ -46,13 +46,14 @@ class Rollouts:
 def generate(
   w: Transformer, cfg: ModelConfig, prompts: Sequence[np.ndarray], prompt_ids: Sequence[int], step_key: jax.Array,
   how: SamplingConfig, *, group: int, tokenizer, shapes: Shapes | None = None,
-  poll: Callable[[], None] | None = None,
+  poll: Callable[[], None] | None = None, watch: Callable[[int, np.ndarray, bool], None] | None = None,
 ) -> Rollouts:  # fmt: skip
   """P prompts (token arrays) with their ids -> Rollouts with `group` samples each.
 
   Noise is folded from (step key, prompt id, sample id, position in the completion), so that a sample does
   not depend on what else is in the batch. `poll` is called before every chunk; what it raises ends the
-  rollout. Raises ValueError for what `shapes` are not made for.
+  rollout. `watch` is told of every chunk: sample p * G + g, its new tokens, whether they are its last.
+  Raises ValueError for what `shapes` are not made for.
   """
   shapes = shapes or shapes_of(len(prompts), group, max(map(len, prompts)), how)
   _check(prompts, group, shapes)
@@ -68,7 +69,7 @@ def generate(
     slots = queue.make_room(slots)
     slots = queue.fill(slots, ready)
     slots, *drawn = decoding.decode(w, slots, queue.live(), cfg, how, eos)
-    queue.record(*jax.device_get(drawn), eos)
+    queue.record(*jax.device_get(drawn), eos, watch or (lambda *_: None))
   return queue.rollouts()
 
 
@@ -159,7 +160,7 @@ class _Queue:
     """Rows [B] that hold a sample, on the device."""
     return decoding.on_device(self.sample >= 0)
 
-  def record(self, tokens, logprob, steps, eos) -> None:
+  def record(self, tokens, logprob, steps, eos, watch) -> None:
     """Append a chunk [B, CHUNK] to every row's sample, up to its end; rows that ended become free."""
     self.decoded += int(steps) * len(self.sample)
     self.column += int(steps)
@@ -173,8 +174,10 @@ class _Queue:
       self.logprob[sample, have : have + len(new)] = logprob[row, : len(new)]
       self.length[sample] += len(new)
       self.ended[sample] = stopped or len(end) > 0
-      if self.ended[sample] or self.length[sample] == self.how.max_tokens:
+      last = bool(self.ended[sample] or self.length[sample] == self.how.max_tokens)
+      if last:
         self.sample[row] = -1
+      watch(int(sample), new, last)
 
   def _cut(self, sample: int, have: int, new: np.ndarray) -> tuple[bool, np.ndarray]:
     """(whether a stop string was completed, the new tokens up to the one that completed it)."""

@@ -14,7 +14,7 @@ from r1jax.batch import MOST, Batch
 from r1jax.model.moe import Moe, bias_step
 from r1jax.model.mtp import mtp_logprobs
 from r1jax.model.sizes import ModelConfig
-from r1jax.model.transformer import Transformer, forward, token_logprobs
+from r1jax.model.transformer import Block, Transformer, forward, token_logprobs
 from r1jax.objective import Terms
 from r1jax.optimizer import OptimizerConfig
 from r1jax.state import State
@@ -77,6 +77,7 @@ def update(
   metrics = {
     'loss': value,
     'grad_norm': norm,
+    'learning_rate': optimizer_lib.schedule(optimizer)(state.step - state.skipped),
     'skipped': new.skipped,
     'skipped_in_row': new.skipped_in_row,
   }
@@ -113,14 +114,18 @@ def _with_biases(policy: Transformer, loads, speed: float) -> Transformer:
   """Correction biases follow the loads of the whole batch, outside of the gradient (DeepSeek-V3, 2.1.2)."""
   if not speed:
     return policy
-  stacks, left = [], list(loads)
-  for block in policy.stacks:
-    if isinstance(block.ffn, Moe):
-      load = left.pop(0)
-      if block.ffn.bias is not None:
-        block = block.replace(ffn=block.ffn.replace(bias=bias_step(block.ffn.bias, load, speed)))
-    stacks.append(block)
-  return policy.replace(stacks=tuple(stacks))
+  left = iter(loads)
+
+  def stepped(block: Block) -> Block:
+    load = next(left, None) if isinstance(block.ffn, Moe) else None
+    if load is None or block.ffn.bias is None:
+      return block
+    return block.replace(ffn=block.ffn.replace(bias=bias_step(block.ffn.bias, load, speed)))
+
+  policy = policy.replace(stacks=tuple(map(stepped, policy.stacks)))
+  if policy.mtp is None:
+    return policy
+  return policy.replace(mtp=policy.mtp.replace(block=stepped(policy.mtp.block)))
 
 
 def gradient(
@@ -155,7 +160,7 @@ def _add(total, new):
 def _micro_loss(
   model: ModelConfig, cfg: UpdateConfig, loss: Loss, temperature: float, policy, batch: Batch
 ):
-  """One micro-batch -> (its share of the loss, (Terms, loads))."""
+  """One micro-batch -> (its share of the loss, (Terms, loads of every stack of experts and of MTP's block))."""
   sequences = MOST if model.moe and cfg.balance_weight else 0
   out = forward(
     policy, model, batch.tokens, batch.positions, segments=batch.segments, sequences=sequences
@@ -166,13 +171,15 @@ def _micro_loss(
   if sequences:
     balance = sum(r.balance.sum() for r in out.routing)
     value += cfg.balance_weight * balance / jnp.maximum(batch.sequences, 1)
+  routing = out.routing
   if model.mtp and cfg.mtp_weight:
-    after, follows = mtp_logprobs(
+    after, follows, routed = mtp_logprobs(
       policy, model, out.hidden, batch.targets, batch.positions, batch.segments
     )
+    routing += () if routed is None else (routed,)
     learned = jnp.roll(batch.mask, -1, axis=1) * follows
     value -= cfg.mtp_weight * jnp.sum(after * learned) / jnp.maximum(batch.learned, 1)
-  return value, (terms, [r.load for r in out.routing])
+  return value, (terms, [r.load for r in routing])
 
 
 @functools.partial(jax.jit, static_argnames=('model', 'temperature'))

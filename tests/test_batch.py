@@ -173,10 +173,11 @@ def test_what_does_not_fit_is_refused():
   'sequences_, longest, micro_batch, ways, wanted',
   [
     (256, 192, 8192, 1, BatchShape(7, 42, 192)),  # 8192 // 192 = 42 rows; 256 / 42, rounded up
-    (256, 191, 8192, 1, BatchShape(7, 42, 192)),  # rows are multiples of 16 long
+    (256, 191, 8192, 1, BatchShape(7, 42, 192)),  # rows are multiples of 8 long
     (256, 192, 8192, 8, BatchShape(7, 40, 192)),  # and as many as divide over the devices
     (512, 33024, 32768, 8, BatchShape(64, 8, 33024)),  # at least a row a device
-    (4, 10, 100_000, 1, BatchShape(1, 6250, 16)),
+    (4, 10, 100_000, 1, BatchShape(1, 4, 16)),  # no more rows than sequences
+    (5, 10, 100_000, 2, BatchShape(1, 6, 16)),
   ],
 )
 def test_batch_shape_by_hand(sequences_, longest, micro_batch, ways, wanted):

@@ -9,16 +9,17 @@ from r1jax.batch import BatchShape, pack, unpack
 from r1jax.explore import (
   Groups,
   choose,
-  completions,
   examples,
   join,
   learned_length,
   metrics_of,
   per_token,
+  scored_when_done,
   spread_advantage,
 )
 from r1jax.problems import Problem
 from r1jax.rewards import Scores
+from r1jax.rewards.verdict import OUTCOMES
 from r1jax.rollout import Rollouts
 
 EOS, TC = 2, 5
@@ -39,9 +40,14 @@ def rollouts() -> Rollouts:
   )  # fmt: skip
 
 
+RIGHT, WRONG = OUTCOMES.index('right'), OUTCOMES.index('wrong')
+
+
 def groups(total=((1.0, 0.0), (0.1, 0.1))) -> Groups:
   total = np.array(total, np.float32)
-  scores = Scores(total, {'accuracy': (total >= 1).astype(np.float32), 'format': total * 0 + 1})
+  right = total >= 1
+  parts = {'accuracy': right.astype(np.float32), 'format': total * 0 + 1}
+  scores = Scores(total, parts, np.where(right, RIGHT, WRONG).astype(np.int8))
   problems = [Problem(7, 'arithmetic', '1 + 1 =', '2'), Problem(9, 'arithmetic', '2 + 2 =', '4')]
   return Groups(problems, rollouts(), scores, [['a', 'b'], ['c', 'd']])
 
@@ -128,7 +134,8 @@ def test_metrics_by_hand():
   assert found == {
     'reward': pytest.approx(0.3), 'reward_std': pytest.approx(np.std([1, 0, 0.1, 0.1])),
     'length': 3.25, 'length_max': 5, 'tokens': 13, 'truncated': 0.25,
-    'groups_without_variance': 0.5, 'accuracy': 0.25, 'format': 1.0,
+    'groups_without_variance': 0.5, 'accuracy': 0.25, 'format': 1.0, 'wrong': 0.75, 'unparseable': 0, 'timeout': 0,
+    'bad_gold': 0,
   }  # fmt: skip
   assert (
     json.loads(json.dumps(found)) == found
@@ -136,9 +143,25 @@ def test_metrics_by_hand():
 
 
 def test_texts_are_scored_with_what_the_template_has_opened():
+  """Chunk by chunk, as they come out of `generate`; each is handed in with its last one."""
+
   class Letters:
     def decode(self, ids):
       return ''.join(chr(ord('a') + i - 10) for i in ids if i != EOS)
 
-  assert completions(rollouts(), Letters(), 'short') == [['ab', 'cdefg'], ['', 'hij']]
-  assert completions(rollouts(), Letters(), 'tinyzero')[0] == ['<think>ab', '<think>cdefg']
+  class Scored:
+    def __init__(self):
+      self.found = []
+
+    def add(self, sample, text):
+      self.found.append((sample, text))
+
+  for template, opened in (('short', ''), ('tinyzero', '<think>')):
+    scored = Scored()
+    watch = scored_when_done(scored, Letters(), template)
+    watch(1, np.array([12, 13]), False)
+    watch(0, np.array([10, 11, EOS]), True)
+    watch(1, np.array([14, 15]), False)
+    assert scored.found == [(0, f'{opened}ab')]
+    watch(1, np.array([16]), True)
+    assert scored.found[1:] == [(1, f'{opened}cdefg')]

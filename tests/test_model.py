@@ -210,7 +210,7 @@ def test_mtp_predicts_the_token_after_next(small, random_params):
   packed = [0, 1, 2, 3, 0, 1, 2, 3, 4, 5, 6, 7]
   positions = _positions(tokens).at[1].set(jnp.asarray(packed))
   hidden = run(params, cfg, tokens, positions)[0].hidden
-  logprob, valid = jax.jit(mtp_logprobs, static_argnums=1)(params, cfg, hidden, targets, positions)
+  logprob, valid, _ = jax.jit(mtp_logprobs, static_argnums=1)(params, cfg, hidden, targets, positions)
   np.testing.assert_array_equal(valid[0], [1] * 11 + [0])
   np.testing.assert_array_equal(valid[1], [1, 1, 1, 0] + [1] * 7 + [0])
   # The same by the equation: norm and concatenate, embedding first, project, one block, norm, head.
@@ -231,7 +231,7 @@ def test_mtp_is_causal(small, random_params):
   cfg = small('deepseek_v3')
   params, targets = random_params(cfg), _tokens(cfg, 2, 8)
   hidden = jax.random.normal(jax.random.key(0), (2, 8, cfg.embed))
-  run_mtp = jax.jit(lambda t: mtp_hidden(params, cfg, hidden, t, _positions(t)))
+  run_mtp = jax.jit(lambda t: mtp_hidden(params, cfg, hidden, t, _positions(t))[0])
   before, after = run_mtp(targets), run_mtp(targets.at[:, 5].add(1) % cfg.vocab)
   assert before.shape == (2, 8, cfg.embed)
   np.testing.assert_array_equal(before[:, :5], after[:, :5])

@@ -300,3 +300,19 @@ class TestIterator:
 def test_problems_and_rewards_do_not_import_jax():
   code = 'import sys, r1jax.problems, r1jax.rewards, r1jax.prompts; assert "jax" not in sys.modules'
   subprocess.run([sys.executable, '-c', code], check=True)
+
+
+@pytest.mark.parametrize('source', ['countdown', 'arithmetic'])
+def test_more_problems_than_exist_are_refused_soon(source, monkeypatch):
+  """Five ones make few values, drawn from few expressions."""
+  monkeypatch.setattr(arithmetic, '_ENUMERATE', 1)
+  cfg = ProblemsConfig(source, 5, 5, 1, max_target=3, count=100_000)
+  with pytest.raises(ValueError, match='count=100000 is not possible; valid: at most about'):
+    problems.load(cfg, 'train')
+
+
+def test_a_part_of_a_small_range_is_a_random_one():
+  everything = problems.load(ProblemsConfig('arithmetic', 2, 2, heldout_fraction=0), 'train')
+  part = problems.load(ProblemsConfig('arithmetic', 2, 2, heldout_fraction=0, count=40), 'train')
+  assert len(part) == 40 and set(part) <= set(everything)
+  assert max(p.id for p in part) > len(everything) // 2

@@ -11,6 +11,8 @@ from r1jax.problems import Problem, ProblemsConfig
 from r1jax.problems.countdown import solve, values
 from r1jax.problems.problem import rational
 from r1jax.rewards import RewardConfig, arithmetic, countdown, format
+from r1jax.rewards.checks import CHECKS
+from r1jax.rewards.pool import Pool
 
 P22 = Problem(0, 'countdown', '3 5 7 = 22', '22', (3, 5, 7))
 P15 = Problem(1, 'countdown', '1 5 2 = 15', '15', (1, 5, 2))
@@ -36,7 +38,7 @@ def cd(numbers, target):
   ],
 )
 def test_right_answers(answer, numbers, target):
-  assert countdown.accuracy(answer, cd(numbers, target)) == 1.0
+  assert countdown.judge(answer, cd(numbers, target)).credit == 1.0
 
 
 @pytest.mark.parametrize(
@@ -97,13 +99,13 @@ def test_right_answers(answer, numbers, target):
   ],
 )
 def test_tricks_and_wrong_answers(answer, numbers, target):
-  assert countdown.accuracy(answer, cd(numbers, target)) == 0.0
+  assert countdown.judge(answer, cd(numbers, target)).credit == 0.0
 
 
 def test_exact_where_floats_would_pay():
-  assert countdown.accuracy('1/3*3', cd((1, 3, 3), 1)) == 1.0
+  assert countdown.judge('1/3*3', cd((1, 3, 3), 1)).credit == 1.0
   big = 10**17
-  assert countdown.accuracy(f'{big}+1', cd((big, 1), big)) == 0.0
+  assert countdown.judge(f'{big}+1', cd((big, 1), big)).credit == 0.0
 
 
 @pytest.mark.parametrize(
@@ -126,22 +128,22 @@ def test_exact_where_floats_would_pay():
 def test_huge_texts_earn_nothing_at_once(answer):
   completion = f'<think>{answer}</think><answer>{answer}</answer>'
   start = time.perf_counter()
-  assert countdown.accuracy(answer, P22) == 0.0
-  assert rewards.accuracy(completion, P22) == 0.0
+  assert countdown.judge(answer, P22).credit == 0.0
+  assert countdown.check(completion, P22).credit == 0.0
   format.well_formed(completion)
   assert time.perf_counter() - start < 1.0
 
 
 def test_depth_within_the_bound_counts():
   nested = '(' * countdown.MAX_DEPTH + '3*5+7' + ')' * countdown.MAX_DEPTH
-  assert countdown.accuracy(nested, P22) == 1.0
-  assert countdown.accuracy(f'({nested})', P22) == 0.0
+  assert countdown.judge(nested, P22).credit == 1.0
+  assert countdown.judge(f'({nested})', P22).credit == 0.0
 
 
 def test_every_solution_of_the_generator_is_paid():
   for p in problems.load(ProblemsConfig(count=300), 'train')[::25]:
     texts = list(solve(p.numbers, int(p.answer)))
-    assert texts and all(countdown.accuracy(text, p) == 1.0 for text in texts)
+    assert texts and all(countdown.judge(text, p).credit == 1.0 for text in texts)
 
 
 def test_parser_agrees_with_the_search_over_values():
@@ -160,7 +162,7 @@ def test_parser_agrees_with_the_search_over_values():
   ],
 )  # fmt: skip
 def test_arithmetic(answer, reference, expected):
-  assert arithmetic.accuracy(answer, Problem(0, 'arithmetic', '', reference)) == expected
+  assert arithmetic.judge(answer, Problem(0, 'arithmetic', '', reference)).credit == expected
 
 
 def test_rational():
@@ -216,24 +218,44 @@ def test_the_last_closed_answer_counts(completion, expected):
   assert format.answer(completion) == expected
 
 
-def test_score_keeps_the_parts():
+@pytest.fixture(scope='module')
+def pool():
+  with Pool(1) as pool:
+    yield pool
+
+
+def test_score_keeps_the_parts(pool):
   full, bare = '<think>15</think><answer>{}</answer>', '<answer>{}</answer>'
   completions = [
     [full.format('3*5+7'), full.format('3*5'), bare.format('3*5+7')],
     ['no', full.format('1*5*2'), full.format('(1+2)*5')],
   ]
-  scores = rewards.score(completions, [P22, P15], RewardConfig(1.0, 0.25))
+  scores = rewards.score(completions, [P22, P15], RewardConfig(1.0, 0.25), pool)
   np.testing.assert_array_equal(scores.parts['accuracy'], [[1, 0, 1], [0, 0, 1]])
   np.testing.assert_array_equal(scores.parts['format'], [[1, 1, 0], [0, 1, 1]])
   np.testing.assert_array_equal(scores.total, [[1.25, 0.25, 1], [0, 0.25, 1.25]])
   assert scores.total.dtype == scores.parts['format'].dtype == np.float32
+  assert scores.rates() == pytest.approx(
+    {'right': 3 / 6, 'wrong': 2 / 6, 'unparseable': 1 / 6, 'timeout': 0, 'bad_gold': 0}
+  )
 
 
-def test_score_refuses_what_is_not_p_by_g():
+def test_completions_are_scored_in_any_order(pool):
+  scoring = rewards.Scoring([P22, P15], 2, RewardConfig(), pool)
+  for sample, answer in ((3, '1*5*2'), (0, '3*5+7'), (2, '5*(1+2)')):
+    scoring.add(sample, f'<answer>{answer}</answer>')
+  with pytest.raises(ValueError, match='4 completions are needed, 3 are here'):
+    scoring.scores()
+  scoring.add(1, 'none')
+  np.testing.assert_array_equal(scoring.scores().parts['accuracy'], [[1, 0], [1, 0]])
+  assert scoring.texts()[0] == ['<answer>3*5+7</answer>', 'none']
+
+
+def test_score_refuses_what_is_not_p_by_g(pool):
   with pytest.raises(ValueError, match='2 problems'):
-    rewards.score([['a']], [P22, P15], RewardConfig())
+    rewards.score([['a']], [P22, P15], RewardConfig(), pool)
   with pytest.raises(ValueError, match='one size'):
-    rewards.score([['a'], ['a', 'b']], [P22, P15], RewardConfig())
+    rewards.score([['a'], ['a', 'b']], [P22, P15], RewardConfig(), pool)
 
 
 def test_weights_are_checked():
@@ -243,4 +265,4 @@ def test_weights_are_checked():
 
 
 def test_every_kind_has_a_reward():
-  assert set(rewards.ACCURACY) == set(problems.KINDS)
+  assert set(CHECKS) >= set(problems.KINDS)

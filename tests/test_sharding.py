@@ -20,7 +20,7 @@ def _loss(params, cfg, batch):
   logprob, entropy = token_logprobs(params, cfg, out.hidden, targets)
   loss = (logprob + 0.1 * entropy).mean() + 0.01 * sum(r.balance.sum() for r in out.routing)
   if cfg.mtp:
-    after, valid = mtp_logprobs(params, cfg, out.hidden, targets, positions, segments)
+    after, valid, _ = mtp_logprobs(params, cfg, out.hidden, targets, positions, segments)
     loss = loss + 0.3 * (after * valid).mean()
   return loss, [r.load for r in out.routing]
 

@@ -16,7 +16,7 @@ from r1jax import state as state_lib
 from r1jax.batch import BatchShape, Example, pack, spread, unpack
 from r1jax.model.moe import bias_step
 from r1jax.objective import Likelihood, ObjectiveConfig, PolicyLoss
-from r1jax.optimizer import OptimizerConfig
+from r1jax.optimizer import OptimizerConfig, schedule
 from r1jax.stages.training import place
 from r1jax.update import UpdateConfig, logprobs, update
 
@@ -258,6 +258,8 @@ def test_a_gradient_that_is_not_finite_changes_nothing_but_the_counters(
   assert [int(s.skipped) for s in states] == [0, 0, 1, 2, 2]
   assert [int(s.skipped_in_row) for s in states] == [0, 0, 1, 2, 0]
   assert [bool(np.isfinite(m['loss'])) for m in metrics] == [True, False, False, True]
+  rates = [float(schedule(OPTIMIZER)(count)) for count in (0, 1, 1, 1)]
+  assert [float(m['learning_rate']) for m in metrics] == pytest.approx(rates)
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(states[4].policy))
   assert not same_bits(states[3].policy, states[4].policy)
 
@@ -265,14 +267,14 @@ def test_a_gradient_that_is_not_finite_changes_nothing_but_the_counters(
 def test_correction_biases_follow_the_loads_and_no_gradient(small, random_params, step_of):
   """One bias step from the loads of the whole batch, the same for any micro-batch, and nothing of Adam's."""
   cfg = small('deepseek_v3')
-  old, found = random_params(cfg).stacks[1].ffn.bias, []
+  biases = lambda w: np.concatenate([w.stacks[1].ffn.bias, w.mtp.block.ffn.bias[None]])
+  old, found = biases(random_params(cfg)), []
   for shape in (ALL_AT_ONCE, PACKED):
     step = step_of('deepseek_v3', shape)
-    new = step.state.policy.stacks[1].ffn.bias
-    sizes = np.abs(new - old)
-    assert np.all((sizes < 1e-6) | (np.abs(sizes - 0.01) < 1e-6)) and (sizes > 0).any()
-    found.append(new)
-    assert not step.gradient.stacks[1].ffn.bias.any()
+    sizes = np.abs(biases(step.state.policy) - old)
+    assert np.all((sizes < 1e-6) | (np.abs(sizes - 0.01) < 1e-6)) and (sizes > 0).any(-1).all()
+    found.append(biases(step.state.policy))
+    assert not biases(step.gradient).any()
   np.testing.assert_array_equal(*found)
   # Experts with more than the mean load become less likely.
   load = jnp.array([[3.0, 1.0, 2.0, 2.0]])
@@ -392,7 +394,14 @@ def test_the_likelihood_is_the_mean_of_its_log_probabilities(small, random_param
   want = -(np.asarray(logprobs(params, batch, cfg)) * batch.mask).sum() / batch.learned
   _, metrics = update(new_state(cfg, params), batch, cfg, OPTIMIZER, UpdateConfig(), Likelihood())
   assert float(metrics['loss']) == pytest.approx(float(want), rel=1e-6)
-  assert set(metrics) == {'loss', 'grad_norm', 'skipped', 'skipped_in_row', 'entropy'}
+  assert set(metrics) == {
+    'loss',
+    'grad_norm',
+    'learning_rate',
+    'skipped',
+    'skipped_in_row',
+    'entropy',
+  }
 
 
 @pytest.mark.parametrize('field', ['reference_every', 'bias_speed', 'balance_weight', 'mtp_weight'])

@@ -88,7 +88,7 @@ def bounds(case: Case, measured: dict) -> list[str]:
     'update': (total['rows'], 3 * (products + attention), 0),
   }
   lines = [
-    f'machine: {top["flops"] / 1e9:.0f} GFLOP/s in a matrix product, {top["bytes"] / 1e9:.0f} GB/s read',
+    f'machine: {top["flops"] / 1e9:.0f} GFLOP/s in a matrix product, {top["bytes"] / 1e9:.0f} GB/s of memory',
     f'live slots: {total["tokens"] / total["decoded"]:.2f} of those decoded',
   ]
   for phase, (tokens, flops, bytes_) in work.items():

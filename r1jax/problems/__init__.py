@@ -1,9 +1,13 @@
 """Problems: generated or read from files, split into train and held-out by a hash of their key."""
 
+import functools
+
 from r1jax.problems import arithmetic, countdown, files
 from r1jax.problems.problem import KINDS, SPLITS, STYLES, Problem, ProblemsConfig, is_heldout
 
 __all__ = ['KINDS', 'SPLITS', 'STYLES', 'Problem', 'ProblemsConfig', 'load']
+
+GENERATORS = {'countdown': countdown.generate, 'arithmetic': arithmetic.generate}
 
 
 def load(cfg: ProblemsConfig, split: str) -> tuple[Problem, ...]:
@@ -13,8 +17,7 @@ def load(cfg: ProblemsConfig, split: str) -> tuple[Problem, ...]:
   """
   if split not in SPLITS:
     raise ValueError(f'split={split!r} is unknown; valid: one of {SPLITS}')
-  source = {'countdown': countdown.generate, 'arithmetic': arithmetic.generate}
-  problems = source.get(cfg.source, files.read)(cfg)
+  problems = _generated(cfg) if cfg.source in GENERATORS else files.read(cfg)
   heldout = split == 'heldout'
   chosen = tuple(p for p in problems if is_heldout(p, cfg.heldout_fraction) == heldout)
   if not chosen:
@@ -23,3 +26,9 @@ def load(cfg: ProblemsConfig, split: str) -> tuple[Problem, ...]:
       f'heldout_fraction={cfg.heldout_fraction}; valid: a larger count, or a fraction like 0.1'
     )
   return chosen
+
+
+@functools.lru_cache(maxsize=2)
+def _generated(cfg: ProblemsConfig) -> tuple[Problem, ...]:
+  """Both splits, made once: 300,000 problems take more than a minute."""
+  return tuple(GENERATORS[cfg.source](cfg))

@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterator
 from fractions import Fraction
 
-from r1jax.problems.problem import Problem, ProblemsConfig, take
+from r1jax.problems.problem import PATIENCE, Problem, ProblemsConfig, enough, take
 
 # Above this many chains, problems are drawn instead of enumerated.
 _ENUMERATE = 20_000
@@ -23,16 +23,13 @@ def generate(cfg: ProblemsConfig) -> list[Problem]:
   sizes = range(cfg.numbers_min, cfg.numbers_max + 1)
   chains = sum(cfg.max_number**size * 4 ** (size - 1) for size in sizes)
   if chains <= _ENUMERATE:
-    return take(_problems(_enumerate(sizes, cfg.max_number), cfg), cfg.count, cfg.seed)
+    return take(_problems(_enumerate(sizes, cfg.max_number), cfg, 0), cfg.count, cfg.seed)
   if not cfg.count:
     raise ValueError(
       f'count=0 means all, but {chains} chains of up to {cfg.numbers_max} numbers up to '
       f'{cfg.max_number} are too many to enumerate; valid: a number of problems, such as 4096'
     )
-  drawn = _problems(_draw(cfg, sizes), cfg)
-  if len(drawn) < cfg.count:
-    raise ValueError(f'count={cfg.count}: only {len(drawn)} problems were found; valid: fewer')
-  return drawn
+  return enough(_problems(_draw(cfg, sizes), cfg, cfg.count), cfg.count)
 
 
 def _enumerate(sizes: range, max_number: int) -> Iterator[tuple]:
@@ -44,21 +41,23 @@ def _enumerate(sizes: range, max_number: int) -> Iterator[tuple]:
 
 def _draw(cfg: ProblemsConfig, sizes: range) -> Iterator[tuple]:
   rng = random.Random(cfg.seed)
-  for _ in range(1000 + 100 * cfg.count):
+  while True:
     size = rng.choice(sizes)
     numbers = tuple(rng.randint(1, cfg.max_number) for _ in range(size))
     yield numbers, tuple(rng.choice('+-*/') for _ in range(size - 1))
 
 
-def _problems(chains: Iterator[tuple], cfg: ProblemsConfig) -> list[Problem]:
-  """The chains with a fitting value, at most `count` of them unless that is 0."""
-  problems = {}
+def _problems(chains: Iterator[tuple], cfg: ProblemsConfig, count: int) -> list[Problem]:
+  """The chains with a fitting value; `count` of them, or as many as can be found, unless that is 0."""
+  problems, since = {}, 0  # since: chains since the last new problem
   for chain in chains:
     value = evaluate(*chain)
     if value.denominator == 1 and 0 <= value <= cfg.max_target and chain not in problems:
       prompt = _prompt(*chain, cfg.style)
       problems[chain] = Problem(len(problems), 'arithmetic', prompt, str(value))
-    if len(problems) == cfg.count:
+      since = -1
+    since += 1
+    if count and (len(problems) == count or since == PATIENCE):
       break
   return list(problems.values())
 

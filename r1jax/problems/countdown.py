@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator
 from fractions import Fraction
 
-from r1jax.problems.problem import Problem, ProblemsConfig, key, take
+from r1jax.problems.problem import PATIENCE, Problem, ProblemsConfig, enough, key, take
 
 OPERATORS = {'+': operator.add, '-': operator.sub, '*': operator.mul, '/': operator.truediv}
 
@@ -57,18 +57,15 @@ def _enumerate(sizes: range, max_number: int, max_target: int) -> Iterator[tuple
 
 def _draw(cfg: ProblemsConfig, sizes: range, rng: random.Random) -> list[Problem]:
   """Draws numbers, then joins them at random: a target that many expressions reach is likelier."""
-  problems = {}
-  for _ in range(1000 + 100 * cfg.count):
+  problems, since = {}, 0  # since: draws since the last new problem
+  while len(problems) < cfg.count and since < PATIENCE:
     numbers = tuple(rng.randint(1, cfg.max_number) for _ in range(rng.choice(sizes)))
     target = _join(numbers, rng)
     if target is not None and target.denominator == 1 and 1 <= target <= cfg.max_target:
       problem = _problem(len(problems), numbers, int(target), cfg.style, rng)
-      problems.setdefault(key(problem), problem)
-    if len(problems) == cfg.count:
-      return list(problems.values())
-  raise ValueError(
-    f'count={cfg.count}: only {len(problems)} different problems were found; valid: fewer'
-  )
+      since = -1 if problems.setdefault(key(problem), problem) is problem else since
+    since += 1
+  return enough(list(problems.values()), cfg.count)
 
 
 def _join(numbers: tuple[int, ...], rng: random.Random) -> Fraction | None:

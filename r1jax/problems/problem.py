@@ -10,17 +10,23 @@ from fractions import Fraction
 KINDS = ('countdown', 'arithmetic')
 STYLES = ('short', 'tinyzero')
 SPLITS = ('train', 'heldout')
+PATIENCE = (
+  20_000  # draws in a row that give nothing new, after which there is taken to be nothing left
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-  """One question. `id` is unique and stable in its source; `numbers` are Countdown's operands."""
+  """One question. `id` is unique and stable in its source; `numbers` are Countdown's operands. details: what a
+  check of this kind needs beside the answer (JSON: tests of a program, choices, constraints, ...).
+  """
 
   id: int
   kind: str
   prompt: str
   answer: str
   numbers: tuple[int, ...] = ()
+  details: dict = dataclasses.field(default_factory=dict, hash=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +99,15 @@ def is_heldout(problem: Problem, fraction: float) -> bool:
   """Splits by a hash of the key, so that no seed, count or order moves a problem over the line."""
   digest = hashlib.sha256(key(problem).encode()).digest()
   return int.from_bytes(digest[:8], 'big') < int(fraction * 2**64)
+
+
+def enough(problems: list[Problem], count: int) -> list[Problem]:
+  """The problems that were drawn; ValueError if they are fewer than the `count` that was asked for."""
+  if len(problems) < count:
+    raise _bad(
+      'count', count, f'at most about {len(problems)}, the different problems that were found'
+    )
+  return problems
 
 
 def take(problems: Sequence[Problem], count: int, seed: int) -> list[Problem]:

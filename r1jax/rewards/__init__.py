@@ -1,17 +1,18 @@
 """Rule rewards: accuracy and format, each kept on its own, and their weighted sum (R1, Methods).
 
-No text that a model wrote is ever executed, and every check ends at once on any text.
+No text that a model wrote is executed in this process: checks run in the workers of a pool, and programs in a sandbox.
 """
 
 import dataclasses
 import math
+from concurrent.futures import Future
 
 import numpy as np
 
 from r1jax.problems.problem import Problem
-from r1jax.rewards import arithmetic, countdown, format
-
-ACCURACY = {'countdown': countdown.accuracy, 'arithmetic': arithmetic.accuracy}
+from r1jax.rewards import format
+from r1jax.rewards.pool import Pool
+from r1jax.rewards.verdict import OUTCOMES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,32 +30,64 @@ class RewardConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-  """total [P, G] = the sum of weight * part; parts: name -> [P, G], each in [0, 1]; float32."""
+  """total [P, G] = the sum of weight * part; parts: name -> [P, G], each in [0, 1]; float32. outcomes [P, G]: what
+  the check of the answer said, as places in OUTCOMES.
+  """
 
   total: np.ndarray
   parts: dict[str, np.ndarray]
+  outcomes: np.ndarray
+
+  def rates(self) -> dict[str, float]:
+    """Outcome -> its share."""
+    return {name: float((self.outcomes == i).mean()) for i, name in enumerate(OUTCOMES)}
 
 
-def score(completions: list[list[str]], problems: list[Problem], cfg: RewardConfig) -> Scores:
-  """G completions (tags included, EOS stripped) for each of P problems -> Scores [P, G]."""
+class Scoring:
+  """G completions for each of P problems, handed in one by one in any order while others are still being decoded."""
+
+  def __init__(self, problems: list[Problem], group: int, cfg: RewardConfig, pool: Pool):
+    self.problems, self.group, self.cfg, self.pool = problems, group, cfg, pool
+    self._texts: dict[int, str] = {}
+    self._verdicts: dict[int, Future] = {}
+
+  def add(self, sample: int, completion: str) -> None:
+    """Sample p * G + g: a completion with its tags and without EOS. Its check begins at once."""
+    self._texts[sample] = completion
+    self._verdicts[sample] = self.pool.submit(completion, self.problems[sample // self.group])
+
+  def texts(self) -> list[list[str]]:
+    """[P][G] completions. ValueError while one is missing."""
+    count = len(self.problems) * self.group
+    if len(self._texts) < count:
+      raise ValueError(f'{count} completions are needed, {len(self._texts)} are here')
+    texts = [self._texts[i] for i in range(count)]
+    return [texts[i : i + self.group] for i in range(0, count, self.group)]
+
+  def scores(self) -> Scores:
+    """Waits for the checks."""
+    texts = sum(self.texts(), [])
+    verdicts = [self._verdicts[i].result() for i in range(len(texts))]
+    values = {
+      'accuracy': [verdict.credit for verdict in verdicts],
+      'format': [format.well_formed(text) for text in texts],
+    }
+    shape = (len(self.problems), self.group)
+    parts = {name: np.array(x, np.float32).reshape(shape) for name, x in values.items()}
+    weights = {'accuracy': self.cfg.accuracy_weight, 'format': self.cfg.format_weight}
+    total = sum(np.float32(weights[name]) * part for name, part in parts.items())
+    outcomes = [OUTCOMES.index(verdict.outcome) for verdict in verdicts]
+    return Scores(total, parts, np.array(outcomes, np.int8).reshape(shape))
+
+
+def score(
+  completions: list[list[str]], problems: list[Problem], cfg: RewardConfig, pool: Pool
+) -> Scores:
+  """G completions for each of P problems -> Scores [P, G]."""
   if len(completions) != len(problems) or len({len(group) for group in completions}) > 1:
     sizes = [len(group) for group in completions]
     raise ValueError(f'{len(problems)} problems need as many groups of one size, got {sizes}')
-  parts = {
-    'accuracy': _each(completions, problems, accuracy),
-    'format': _each(completions, problems, lambda text, _: format.well_formed(text)),
-  }
-  weights = {'accuracy': cfg.accuracy_weight, 'format': cfg.format_weight}
-  total = sum(np.float32(weights[name]) * part for name, part in parts.items())
-  return Scores(total, parts)
-
-
-def _each(completions, problems, part) -> np.ndarray:
-  rows = [[part(text, p) for text in group] for group, p in zip(completions, problems, strict=True)]
-  return np.array(rows, np.float32)
-
-
-def accuracy(completion: str, problem: Problem) -> float:
-  """completion -> 1.0 where its last answer solves the problem, else 0.0."""
-  answer = format.answer(completion)
-  return 0.0 if answer is None else ACCURACY[problem.kind](answer, problem)
+  scoring = Scoring(problems, len(completions[0]), cfg, pool)
+  for sample, text in enumerate(sum(completions, [])):
+    scoring.add(sample, text)
+  return scoring.scores()

@@ -10,6 +10,8 @@ where evaluating the text, as other reward code does, pays for cheating or never
 from fractions import Fraction
 
 from r1jax.problems.problem import Problem, rational
+from r1jax.rewards import format
+from r1jax.rewards.verdict import BAD_GOLD, UNPARSEABLE, Verdict, verdict
 
 # Far above what any answer needs; they bound the work for any text.
 MAX_CHARS = 256
@@ -18,15 +20,27 @@ MAX_DEPTH = 32
 Token = int | str
 
 
-def accuracy(answer: str, problem: Problem) -> float:
-  """answer -> 1.0 where it is an expression of all the numbers, each once, that hits the target."""
+def check(completion: str, problem: Problem) -> Verdict:
+  """completion -> right where its last answer is an expression of all the numbers, each once, that hits the target."""
+  answer = format.answer(completion)
+  return judge(answer, problem) if answer is not None else Verdict(UNPARSEABLE, note='no <answer>')
+
+
+def judge(answer: str, problem: Problem) -> Verdict:
+  """The text between the tags -> verdict."""
+  try:
+    target = rational(problem.answer)
+  except ValueError as error:
+    return Verdict(BAD_GOLD, answer, note=str(error))
   try:
     tokens = tokenize(answer)
-    if sorted(token for token in tokens if isinstance(token, int)) != sorted(problem.numbers):
-      return 0.0
-    return float(evaluate(tokens) == rational(problem.answer))
-  except (ValueError, ZeroDivisionError):
-    return 0.0
+    value = evaluate(tokens)
+  except (ValueError, ZeroDivisionError) as error:
+    return Verdict(UNPARSEABLE, answer, note=str(error))
+  used = sorted(token for token in tokens if isinstance(token, int))
+  if used != sorted(problem.numbers):
+    return verdict(False, answer, f'uses {used}, not {sorted(problem.numbers)}')
+  return verdict(value == target, answer, f'is {value}')
 
 
 def tokenize(text: str) -> list[Token]:

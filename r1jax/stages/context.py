@@ -1,6 +1,7 @@
 """What every stage is given: the experiment, the devices, the tokenizer, and the policy as it now stands."""
 
 import dataclasses
+import functools
 import json
 import os
 import threading
@@ -15,6 +16,7 @@ from r1jax.model import hf, weights
 from r1jax.model.transformer import Transformer, spec
 from r1jax.problems import Problem
 from r1jax.prompts import encode
+from r1jax.rewards.pool import Pool
 
 
 class Preempted(Exception):
@@ -31,6 +33,7 @@ class Context:
   tokenizer: object
   stopping: threading.Event = dataclasses.field(default_factory=threading.Event)
   _params: Transformer | None = None
+  _problems: dict[str, list[Problem]] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     settings = self.experiment.model
@@ -60,8 +63,23 @@ class Context:
     if self.is_stopping():
       raise Preempted
 
+  @functools.cached_property
+  def pool(self) -> Pool:
+    """The processes that check completions; they start with the first one."""
+    return Pool(max((os.cpu_count() or 1) // 2, 1))
+
+  def close(self) -> None:
+    """Ends what runs beside this process."""
+    if 'pool' in vars(self):
+      self.pool.close()
+
   def problems(self, split: str) -> list[Problem]:
-    """The problems of a split whose prompts are short enough; how many are left out is said."""
+    """The problems of a split whose prompts are short enough; how many are left out is said once."""
+    if split not in self._problems:
+      self._problems[split] = self._short_enough(split)
+    return self._problems[split]
+
+  def _short_enough(self, split: str) -> list[Problem]:
     prompt = self.experiment.prompt
     found = problems_lib.load(self.experiment.problems, split)
     tokens = encode(found, self.tokenizer, prompt.template)

@@ -11,39 +11,51 @@ import numpy as np
 from r1jax import decoding, prompts
 from r1jax.config import Stage
 from r1jax.decoding import SamplingConfig
-from r1jax.explore import completions
+from r1jax.evaluation import run as benchmark_run
+from r1jax.evaluation.benchmarks import Suite
+from r1jax.evaluation.sampling import NOISE, chosen
+from r1jax.explore import scored_when_done
 from r1jax.mesh import data_ways
 from r1jax.report import duration
-from r1jax.rewards import RewardConfig, score
+from r1jax.rewards import RewardConfig, Scoring
 from r1jax.rollout import end_tokens, generate
 from r1jax.stages.context import Context
 from r1jax.summary import pass_at_1
 
-NOISE = 2  # tells the noise of an evaluation from that of training
-
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  """problems: how many of the held-out ones, 0 all. samples: of each."""
+  """problems: how many of the held-out ones, or of each benchmark, 0 all. samples: of each problem; of those of a
+  benchmark, 0 for as many as R1's tables were made with.
+  """
 
   problems: int
   samples: int
   sampling: SamplingConfig
+  suite: Suite
 
   def __post_init__(self):
     if self.problems < 0:
       raise ValueError(
         f'problems={self.problems} is not possible; valid: 0 for all, or a number of problems'
       )
-    if self.samples < 1:
-      raise ValueError(f'samples={self.samples} is not possible; valid: at least 1')
+    if self.samples < (0 if self.suite.folder else 1):
+      valid = 'at least 1; with a folder of benchmarks also 0, for the number of each'
+      raise ValueError(f'samples={self.samples} is not possible; valid: {valid}')
 
 
 def run(cfg: Config, stage: Stage, context: Context) -> dict:
   """Evaluates context.params() -> the stage's result: pass@1, ci95, mean_length, truncated, three samples.
 
-  Raises Preempted; it then begins anew, with the same noise.
+  On the benchmarks of a folder, if there is one. Raises Preempted.
   """
+  if cfg.suite.folder:
+    return benchmark_run.run(cfg.suite, cfg.problems, cfg.samples, cfg.sampling, stage, context)
+  return held_out(cfg, stage, context)
+
+
+def held_out(cfg: Config, stage: Stage, context: Context) -> dict:
+  """On the held-out problems. When it is stopped it begins anew, with the same noise."""
   started = time.time()
   problems = chosen(context.problems('heldout'), cfg.problems)
   parts = list(_sampled(cfg, context, problems))
@@ -91,21 +103,14 @@ def _sampled(cfg: Config, context: Context, problems: list) -> Iterator[_Part]:
   for first in range(0, len(problems), at_once):
     part = problems[first : first + at_once]
     tokens = prompts.encode(part, tokenizer, prompt.template)
+    scoring = Scoring(part, cfg.samples, RewardConfig(), context.pool)
     rollouts = generate(
       params, context.model, tokens, [p.id for p in part], key, how, group=cfg.samples, tokenizer=tokenizer,
-      shapes=shapes, poll=context.raise_if_stopping,
+      shapes=shapes, poll=context.raise_if_stopping, watch=scored_when_done(scoring, tokenizer, prompt.template),
     )  # fmt: skip
-    texts = completions(rollouts, tokenizer, prompt.template)
-    correct, length = score(texts, part, RewardConfig()).parts['accuracy'], rollouts.length
-    shown = _rows(part, texts, correct, length, prompt.template)
+    correct, length = scoring.scores().parts['accuracy'], rollouts.length
+    shown = _rows(part, scoring.texts(), correct, length, prompt.template)
     yield _Part(correct, length, rollouts.truncated, shown)
-
-
-def chosen(problems: list, count: int) -> list:
-  """A spread of `count` problems over the whole list, the same ones every time; 0: all."""
-  if not count or count >= len(problems):
-    return list(problems)
-  return [problems[i] for i in np.random.default_rng(0).permutation(len(problems))[:count]]
 
 
 def _rows(problems, texts, accuracy, length, template) -> list[dict]:

@@ -7,37 +7,33 @@ import jax
 import numpy as np
 
 from r1jax import decoding, prompts
-from r1jax.advantage import advantages, group_variance, k1, overlong_penalty
+from r1jax.advantage import group_variance
 from r1jax.algorithms import Algorithm
-from r1jax.batch import Batch, Places, batch_shape, pack
+from r1jax.batch import Batch, batch_shape
 from r1jax.config import Stage
 from r1jax.decoding import SamplingConfig
-from r1jax.explore import (
-  Groups,
-  choose,
-  completions,
-  examples,
-  join,
-  learned_length,
-  metrics_of,
-  per_token,
-  spread_advantage,
-)
+from r1jax.explore import Groups, choose, join, scored_when_done
 from r1jax.mesh import data_ways
 from r1jax.objective import PolicyLoss
 from r1jax.optimizer import OptimizerConfig
 from r1jax.problems import Problem
 from r1jax.problems.iterator import ProblemIterator, problem_iterator
-from r1jax.rewards import RewardConfig, score
+from r1jax.rewards import RewardConfig, Scoring
 from r1jax.rollout import end_tokens, generate
 from r1jax.stages.context import Context, Preempted
-from r1jax.stages.training import Program, Trainer, place
-from r1jax.update import UpdateConfig, logprobs
+from r1jax.stages.minibatches import minibatches
+from r1jax.stages.training import Program, Trainer
+from r1jax.update import UpdateConfig
 
+LEAST = {
+  'prompts_per_step': 1,
+  'steps_per_rollout': 1,
+  'inner_epochs': 1,
+  'checkpoint_every': 1,
+  'micro_batch': 1,
+  'sample_every': 0,
+}
 MOST_DRAWS = 10  # rollouts that dynamic sampling may take to fill one
-OVERLONG_SHARE = (
-  5  # the soft penalty begins on the last fifth of max_tokens (DAPO: 4,096 of 20,480)
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,15 +58,9 @@ class Config:
   sample_every: int = 10
 
   def __post_init__(self):
-    for field in (
-      'prompts_per_step',
-      'steps_per_rollout',
-      'inner_epochs',
-      'checkpoint_every',
-      'micro_batch',
-    ):
-      if getattr(self, field) < 1:
-        raise ValueError(f'{field}={getattr(self, field)} is not possible; valid: at least 1')
+    for field, least in LEAST.items():
+      if getattr(self, field) < least:
+        raise ValueError(f'{field}={getattr(self, field)} is not possible; valid: at least {least}')
     if self.samples_per_prompt < 2:
       raise ValueError(
         f'samples_per_prompt={self.samples_per_prompt} is not possible; valid: at least 2, such as 16: '
@@ -160,15 +150,12 @@ class Learner:
       context, stage, self.program, reference=cfg.uses_reference, checkpoint_every=cfg.checkpoint_every,
       sample_every=cfg.sample_every, host=self.state,
     )  # fmt: skip
-    seed, host, hosts = context.experiment.seed, jax.process_index(), jax.process_count()
-    problems = context.problems('train')
+    # Every host draws the same problems and makes the same batch; its devices take their rows of it.
     self.problems: ProblemIterator = problem_iterator(
-      problems, seed, cfg.prompts_per_step, host, hosts
+      context.problems('train'), context.experiment.seed, cfg.prompts_per_step
     )
     self.drawn = 0  # problems, ever: the id of a prompt's noise
-    self.minibatches: list[
-      dict
-    ] = []  # of the current rollout, in the order in which they are learned from
+    self.minibatches: list[dict] = []  # of the rollout, in the order in which they are learned from
     self.timing: dict[str, float] = {}
 
   def state(self) -> dict:
@@ -216,9 +203,8 @@ class Learner:
     with jax.transfer_guard('disallow'):
       groups = self._groups()
       started = time.perf_counter()
-      size = self.cfg.prompts_per_step
-      parts = [self._part(groups, slice(i, i + size)) for i in range(0, len(groups.problems), size)]
-      self.minibatches = self._minibatches(parts) * self.cfg.inner_epochs
+      made = minibatches(groups, self.cfg, self.program, self.trainer.state, self.context.sharded)
+      self.minibatches = made * self.cfg.inner_epochs
     self.timing['prepare'] = time.perf_counter() - started
 
   def _groups(self) -> Groups:
@@ -227,18 +213,18 @@ class Learner:
     kept = self._draw()
     if not self.cfg.algorithm.dynamic_sampling:
       return kept
-    kept = choose(kept, group_variance(kept.scores.parts['accuracy']))
+    kept, rest = by_variance(kept)
     for _ in range(MOST_DRAWS - 1):
       if len(kept.problems) >= wanted:
         break
-      more = self._draw()
-      kept = join(kept, choose(more, group_variance(more.scores.parts['accuracy'])))
+      more, rest = by_variance(self._draw())
+      kept = join(kept, more)
     if len(kept.problems) < wanted:
       self.trainer.report.warn(
         f'dynamic_sampling: {MOST_DRAWS} rollouts gave {len(kept.problems)} groups with variance, {wanted} are '
         'needed: the rest is filled with groups that teach nothing'
       )
-      kept = join(kept, more)
+      kept = join(kept, rest)
     return choose(kept, np.arange(len(kept.problems)) < wanted)
 
   def _draw(self) -> Groups:
@@ -250,82 +236,27 @@ class Learner:
     ids = range(self.drawn, self.drawn + len(problems))
     self.drawn += len(problems)
     tokens = prompts.encode(problems, tokenizer, template)
-    policy, key = (
-      self.trainer.state.policy,
-      step_key(self.trainer.state.key, self.trainer.state.step),
-    )
+    state = self.trainer.state
+    scoring = Scoring(problems, cfg.samples_per_prompt, cfg.reward, context.pool)
     rollouts = generate(
-      policy, context.model, tokens, ids, key, cfg.sampling, group=cfg.samples_per_prompt, tokenizer=tokenizer,
-      shapes=self.shapes, poll=context.raise_if_stopping,
+      state.policy, context.model, tokens, ids, step_key(state.key, state.step), cfg.sampling,
+      group=cfg.samples_per_prompt, tokenizer=tokenizer, shapes=self.shapes, poll=context.raise_if_stopping,
+      watch=scored_when_done(scoring, tokenizer, template),
     )  # fmt: skip
     generated = time.perf_counter()
-    texts = completions(rollouts, tokenizer, template)
-    scores = score(texts, problems, cfg.reward)
+    groups = Groups(problems, rollouts, scoring.scores(), scoring.texts())
     self._took('rollout', generated - started)
     self._took('reward', time.perf_counter() - generated)
-    return Groups(problems, rollouts, scores, texts)
+    return groups
 
   def _took(self, phase: str, seconds: float) -> None:
     self.timing[phase] = self.timing.get(phase, 0.0) + seconds
 
-  def _part(self, groups: Groups, which: slice) -> tuple[Groups, Batch, Places]:
-    """The groups of one step -> with their packed batch, whose advantages are still 0."""
-    part = choose(groups, np.arange(len(groups.problems))[which])
-    batch, places = pack(examples(part.rollouts, self.cfg.algorithm.overlong), self.program.shape)
-    return part, self._with_logprobs(batch), places
 
-  def _with_logprobs(self, batch: Batch) -> Batch:
-    """Fills in what the policy and the reference make of the batch, where the objective asks for it."""
-    state, model, temperature = self.trainer.state, self.context.model, self.program.temperature
-    placed = place(batch, self.context.sharded)
-    if self.cfg.updates_per_rollout > 1 or self.cfg.algorithm.kl_in_reward:
-      batch = batch.replace(
-        old_logprob=jax.device_get(logprobs(state.policy, placed, model, temperature))
-      )
-    if self.cfg.uses_reference:
-      found = jax.device_get(logprobs(state.reference, placed, model, temperature))
-      batch = batch.replace(reference_logprob=found)
-    return batch
-
-  def _minibatches(self, parts: list[tuple[Groups, Batch, Places]]) -> list[dict]:
-    """Advantages over the whole rollout, then one entry a step, fit for a checkpoint."""
-    length = np.concatenate(
-      [learned_length(p.rollouts, self.cfg.algorithm.overlong) for p, _, _ in parts]
-    )
-    rewards = np.concatenate([self._rewards(p) for p, _, _ in parts])
-    penalty = (
-      np.concatenate([self._penalty(*part) for part in parts])
-      if self.cfg.algorithm.kl_in_reward
-      else None
-    )
-    found = advantages(rewards, self.cfg.algorithm.advantage, kl=penalty, length=length)
-    entries = []
-    for number, (part, batch, places) in enumerate(parts):
-      size = len(part.problems)
-      mine = found[number * size : (number + 1) * size]
-      batch = batch.replace(advantage=spread_advantage(mine, part.rollouts, places, batch))
-      shown = [
-        dataclasses.asdict(part.problems[0]),
-        part.texts[0][0],
-        float(part.scores.total[0, 0]),
-      ]
-      entries.append({'arrays': batch.arrays(), 'metrics': metrics_of(part), 'shown': shown})
-    return entries
-
-  def _rewards(self, part: Groups) -> np.ndarray:
-    """[P, G], with the penalty for great length where the algorithm has one."""
-    if 'penalty' not in self.cfg.algorithm.overlong:
-      return part.scores.total
-    most = self.cfg.sampling.max_tokens
-    return part.scores.total + overlong_penalty(
-      part.rollouts.length, most, max(most // OVERLONG_SHARE, 1)
-    )
-
-  def _penalty(self, part: Groups, batch: Batch, places: Places) -> np.ndarray:
-    """kl_weight * k1 of every token [P, G, Tc] (RLOO, REINFORCE++)."""
-    old = per_token(batch.old_logprob, part.rollouts, places)
-    reference = per_token(batch.reference_logprob, part.rollouts, places)
-    return self.cfg.algorithm.kl_weight * k1(old, reference, part.rollouts.length)
+def by_variance(groups: Groups) -> tuple[Groups, Groups]:
+  """Groups -> those whose samples differ in accuracy, and the others (DAPO, 3.2)."""
+  varied = group_variance(groups.scores.parts['accuracy'])
+  return choose(groups, varied), choose(groups, ~varied)
 
 
 step_key = jax.jit(jax.random.fold_in)

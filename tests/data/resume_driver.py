@@ -13,9 +13,11 @@ import pkgutil
 import runpy
 import signal
 import zlib
+from concurrent.futures import Future
 
-from r1jax import rewards
 from r1jax.model import sizes
+from r1jax.rewards.pool import Pool
+from r1jax.rewards.verdict import verdict
 
 
 def fault(path: str, when: str, number: str, name: str) -> None:
@@ -46,8 +48,15 @@ sizes._SIZES['micro_moe'] = dataclasses.replace(
   moe=dataclasses.replace(small.moe, expert_mlp=16),
 )  # fmt: skip
 
-# Random weights solve nothing: chance decides, the same one for the same text.
-rewards.accuracy = lambda text, problem: float(zlib.crc32(text.encode()) % 3 == 0)
+
+def chance(self, text: str, problem) -> Future:
+  """Random weights solve nothing: chance decides, the same one for the same text."""
+  checked = Future()
+  checked.set_result(verdict(bool(zlib.crc32(text.encode()) % 2), text))
+  return checked
+
+
+Pool.submit = chance
 
 for spec in os.environ.get('FAULTS', '').split():
   fault(*spec.split(':'))

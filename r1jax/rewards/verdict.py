@@ -1,0 +1,32 @@
+"""What a check says of a completion."""
+
+import dataclasses
+
+RIGHT, WRONG, UNPARSEABLE, TIMEOUT, BAD_GOLD = OUTCOMES = (
+  'right', 'wrong', 'unparseable', 'timeout', 'bad_gold',
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+  """outcome: one of OUTCOMES. answer: what was taken from the completion, None without one. credit: what it earns,
+  from 0 to 1. note: why, for people. seconds: of wall time that the check took.
+
+  unparseable: the completion has no answer, or none that can be read. bad_gold: the reference cannot be read, so
+  that nothing can be said of the completion.
+  """
+
+  outcome: str
+  answer: str | None = None
+  credit: float = 0.0
+  note: str = ''
+  seconds: float = 0.0
+
+  def __post_init__(self):
+    if self.outcome not in OUTCOMES:
+      raise ValueError(f'outcome={self.outcome!r} is unknown; valid: one of {OUTCOMES}')
+
+
+def verdict(right: bool, answer: str | None, note: str = '') -> Verdict:
+  """All or nothing."""
+  return Verdict(RIGHT if right else WRONG, answer, float(right), note)

@@ -1,0 +1,72 @@
+"""A worker of the pool: `python -m r1jax.rewards.worker PARENT_PID BYTES`. Reads items from stdin, one JSON object a
+line, and answers each with a line. Never imports jax.
+
+It ends with its parent, whatever it is doing on Linux, and elsewhere when the check under way is done.
+"""
+
+import contextlib
+import ctypes
+import dataclasses
+import importlib
+import json
+import os
+import resource
+import signal
+import sys
+import time
+
+from r1jax.problems.problem import Problem
+from r1jax.rewards.verdict import UNPARSEABLE, Verdict
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main(parent: int, memory: int) -> None:
+  if sys.platform == 'linux':
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+  if os.getppid() != parent:
+    return
+  if memory:
+    with contextlib.suppress(ValueError, OSError):  # macOS has no such limit
+      resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+  replies = os.fdopen(os.dup(1), 'w', buffering=1)
+  os.dup2(2, 1)  # what a library prints must not look like a reply
+  loaded = {}
+  replies.write(json.dumps({'loaded': ''}) + '\n')
+  for line in sys.stdin:
+    item = json.loads(line)
+    problem = Problem(**item['problem'] | {'numbers': tuple(item['problem']['numbers'])})
+    if problem.kind not in loaded:
+      loaded[problem.kind] = _load(item['module'])
+      replies.write(json.dumps({'loaded': problem.kind}) + '\n')
+    verdict, failed = attempt(loaded[problem.kind], item['completion'], problem)
+    replies.write(json.dumps({'verdict': vars(verdict), 'failed': failed}) + '\n')
+
+
+def _load(module: str):
+  """module -> its check; one that cannot be imported says so for every item."""
+  try:
+    return importlib.import_module(module).check
+  except Exception as error:
+    failure = error
+
+  def fail(completion, problem):
+    raise failure
+
+  return fail
+
+
+def attempt(check, completion: str, problem: Problem) -> tuple[Verdict, bool]:
+  """One check, timed -> (verdict, whether it raised). Out of memory is for the parent to see: the worker dies."""
+  start = time.perf_counter()
+  try:
+    verdict, failed = dataclasses.replace(check(completion, problem)), False
+  except MemoryError:
+    raise
+  except Exception as error:
+    verdict, failed = Verdict(UNPARSEABLE, note=f'the check raised {error!r:.200}'), True
+  return dataclasses.replace(verdict, seconds=time.perf_counter() - start), failed
+
+
+if __name__ == '__main__':
+  main(int(sys.argv[1]), int(sys.argv[2]))
