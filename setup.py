@@ -15,8 +15,10 @@ setup(
     'flax',
     'grain',
     'jax>=0.10',
+    'jinja2>=3.1.6',
     'matplotlib',
     'ml-collections',
+    'mpmath',
     'numpy',
     'optax',
     'orbax-checkpoint',
@@ -28,8 +30,9 @@ setup(
   extras_require={
     'tpu': ['jax[tpu]'],
     'cuda': ['jax[cuda13]'],
-    'test': ['ipykernel', 'nbclient', 'nbformat', 'pytest', 'pytest-xdist', 'ruff'],
+    'datasets': ['datasets', 'pyarrow'],
+    'test': ['ipykernel', 'nbclient', 'nbformat', 'pytest', 'pyarrow', 'pytest-xdist', 'ruff'],
     'notebooks': ['ipykernel', 'jupyterlab'],
-    'bench': ['torch==2.13.0', 'transformers', 'trl==1.16.0'],
+    'bench': ['math-verify', 'torch==2.13.0', 'transformers', 'trl==1.16.0'],
   },
 )

@@ -15,7 +15,7 @@ def experiment(name: str, stages: tuple[str, ...]) -> ConfigDict:
   c = ConfigDict()
   c.name = name  # of the run's folder and its report
   c.seed = 0  # of the data order, the sampling noise, and random weights
-  c.stages = stages  # 'name:kind', in order; kinds: sft, grpo, evaluate, export
+  c.stages = stages  # 'name:kind', in order; kinds: sft, grpo, preference, evaluate, export
 
   c.model = ConfigDict()
   c.model.size = 'tiny_moe'  # a name of r1jax/model/sizes.py
@@ -36,9 +36,9 @@ def experiment(name: str, stages: tuple[str, ...]) -> ConfigDict:
   c.mesh.tensor = 1  # shards of heads, hidden units and vocabulary
 
   c.problems = ConfigDict()
-  c.problems.source = (
-    'countdown'  # countdown, arithmetic, or a .jsonl file with prompt, answer, kind
-  )
+  # countdown, arithmetic, a .jsonl, .json or .parquet file (r1jax/problems/layouts.py), hub:owner/name:split. Beside
+  # it an experiment may set kind, broken (fatal or skip: lines that cannot be read) and mixture ('source:weight' each).
+  c.problems.source = 'countdown'
   c.problems.numbers_min = 3  # operands of the easiest problem
   c.problems.numbers_max = 3  # operands of the hardest problem
   c.problems.max_number = 9  # operands are drawn from 1 to this
@@ -142,9 +142,49 @@ def sft() -> ConfigDict:
   return c
 
 
+def preference() -> ConfigDict:
+  """A reward model, learned from preferences. Values of R1's (Methods)."""
+  c = ConfigDict()
+  c.kind = 'helpful'  # helpful: pairs of final answers; safety: whole responses with labels
+  c.source = ''  # a .jsonl file with prompt, chosen, rejected; or prompt, response, label (1: safe)
+  c.texts_per_step = 256  # comparisons of one update; R1: 256
+  c.longest = 8192  # tokens of a text, comparisons with a longer one are left out; R1: 8,192
+  c.heldout_fraction = 0.05  # share of the prompts that is only measured on
+  c.micro_batch = (
+    32768  # tokens whose gradient is computed at once; for memory only, changes nothing
+  )
+  c.steps = 258  # R1: one epoch of 66,000 pairs; of 106,000 labels: 414
+  c.learning_rate = 6e-6  # R1: 6e-6
+  c.schedule = 'constant'
+  c.warmup_steps = 0
+  c.weight_decay = 0.0
+  c.clip_norm = 1.0
+  c.bias_speed = 0.0
+  c.balance_weight = 0.0
+  c.checkpoint_every = 100
+  return c
+
+
+def preference_reward() -> ConfigDict:
+  """Rewards of trained reward models in RL; an experiment without them has no such section."""
+  c = ConfigDict()
+  c.stages = ()  # names of the grpo stages that have them, (): all of the experiment
+  c.helpful = ''  # folder of the stage that trained the helpful model, or its name; '': none
+  c.safety = ''  # folder of the stage that trained the safety model, or its name; '': none
+  c.default = (
+    'none'  # model of the problems whose details['preference'] names none: none, helpful, safety
+  )
+  c.weight = 1.0  # of the reward model's reward beside the rules'
+  c.normalise = 'fixed'  # mean and std: fixed (of held-out data), running (of all rewards so far)
+  c.cap = 3.0  # largest standardised reward, and the least with a minus
+  return c
+
+
 def export() -> ConfigDict:
   """A directory in Hugging Face layout."""
   c = ConfigDict()
   c.path = ''  # must not exist yet; '': <workdir>/<stage>/model
   c.dtype = 'bfloat16'  # of the tensors: float32 or bfloat16
+  c.shard_gb = 5.0  # of a file, at most
+  c.mtp = True  # whether the multi-token-prediction layer is written too
   return c

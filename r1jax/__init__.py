@@ -2,18 +2,22 @@
 
 main          a config -> its stages, one after another; command_line reads it, checks looks before anything compiles
 config        ConfigDict -> frozen dataclasses; what is wrong with a config is said here; fields checks one value
-stages/       grpo, sft, evaluate, export: one file a stage
-problems/     1  Countdown, arithmetic, files; the text of the tiny base models
-prompts       2  a problem -> the tokens that the policy continues
+stages/       grpo, sft, preference, evaluate, export: one file a stage
+problems/     1  Countdown, arithmetic, files and their layouts, mixtures; the text of the tiny base models
+prompts       2  a problem -> the tokens that the policy continues, with tokenizer and chat (chat templates)
 rollout       3  prompts -> groups of completions; decoding is its device side, sampling draws a token
-rewards/      4  completions -> rewards
+rewards/      4  completions -> rewards: a check for each kind of problem, pool runs them, sandbox runs programs
 advantage     5  rewards -> advantages
 batch         6  sequences -> packed rows; explore and stages/minibatches put 1 to 6 together
 objective     7  log-probabilities -> a loss; algorithms names the combinations
 update        8  a batch -> the next state, with optimizer and state
 checkpoint    state, data position and rollout buffer in one save, with host_values and manifest
 report        what a run shows while it goes; health warns, summary ends it
+evaluation/   benchmarks -> saved samples -> the tables
 model/        weights, sizes, layers, attention, experts, the forward pass, Hugging Face layout
 mesh          devices, and the tables from logical axes to mesh axes
 plan          what an experiment needs, before anything is started
+convert       Hugging Face <-> checkpoints; sample draws from one, with policy and terminal
+preference    reward models: scalar head and losses
+bench/        what is measured, beside others
 """

@@ -17,14 +17,15 @@ import jax
 from r1jax import mesh as mesh_lib
 from r1jax import problems as problems_lib
 from r1jax import tokenizer as tokenizer_lib
+from r1jax.checkpoint import CheckpointError
 from r1jax.config import Experiment, Stage
 from r1jax.fields import ConfigError, flat
-from r1jax.model import hf
-from r1jax.model.hf_config import check_same_function
+from r1jax.model import source
 from r1jax.problems import Problem
 from r1jax.problems import texts as texts_lib
 from r1jax.prompts import encode
 from r1jax.report import RolloutLog
+from r1jax.stages import export
 from r1jax.stages.context import Context
 
 SOME = 1000  # generated problems that are looked at; all of them take minutes where there are many
@@ -66,7 +67,7 @@ def _points_to(key: str, value, valid: str):
     yield
   except ConfigError:
     raise
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, CheckpointError) as error:
     text = str(error)
     if re.match(r'\w+=', text):  # it names a field of the same section
       raise ConfigError(f'{key.rpartition(".")[0]}.{text}') from error
@@ -117,7 +118,7 @@ def _tokenizer(experiment: Experiment):
         f'model.{field}={where!r} does not exist; valid: a directory with the weights and the tokenizer of '
         f'{model.size} in Hugging Face layout'
       )
-    found = tokenizer_lib.load(where)
+    found = tokenizer_lib.load(where if model.tokenizer else source.tokenizer(where) or where)
   vocab = model.config().vocab
   if found.vocab > vocab:
     raise ConfigError(
@@ -132,13 +133,8 @@ def _check_model(context: Context) -> None:
   path = context.experiment.model.path
   if not path:
     return
-  directory = Path(path)
   with _points_to('model.path', path, f'a directory with {context.experiment.model.size}'):
-    check_same_function(
-      context.model, hf.config_from_hf(json.loads((directory / 'config.json').read_text()))
-    )
-    with contextlib.ExitStack() as stack:
-      hf.Files(directory, stack).check(context.model, directory)
+    source.check(path, context.model)
 
 
 def _check_data(stage: Stage, context: Context) -> None:
@@ -156,7 +152,8 @@ def _check_data(stage: Stage, context: Context) -> None:
       texts_lib.load(source, experiment.problems, experiment.prompt.template)
   if stage.kind == 'export' and stage.settings.path:
     path = Path(stage.settings.path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
+    if taken and not export.is_begun(context.folder(stage), path):
       raise ConfigError(
         f'{stage.section}.path={str(path)!r} exists and is not empty; valid: a new directory'
       )

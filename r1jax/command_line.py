@@ -27,6 +27,8 @@ experiments
   experiments/r1_zero.py      R1-Zero, reinforcement learning on a base model. Sizes: tiny_moe (the default),
                               tiny_dense, qwen2.5-1.5b, qwen2.5-7b, deepseek_v3
   experiments/base_model.py   pretraining of the tiny base models. Sizes: tiny_moe (the default), tiny_dense
+  experiments/evaluate.py     R1's tables from files of benchmarks. Sizes: tiny, and all of r1jax/model/sizes.py
+  experiments/preference.py   reward models from preferences
 
 fields
   experiments/base.py documents every field, with its unit and the paper's value. With --config as well, --help

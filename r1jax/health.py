@@ -13,6 +13,10 @@ KL = 0.5
 CLIPPED = 0.3
 GAP_MEAN = 0.02
 GAP_MAX = 1.0
+TIMEOUTS = 0.01
+LAG = 50  # steps over which a trend is judged
+PREFERENCE_RISEN = 0.25  # standard deviations of the reward model
+ACCURACY_FALLEN = 0.03
 
 
 def health(
@@ -34,6 +38,8 @@ def health(
     _kl(rows, flag),
     _clipped(rows, flag),
     _gap(rows, flag),
+    _verdicts(rows),
+    _reward_hacking(rows, history),
     _not_finite(metrics, history, flag),
   ]
   return [warning for warning in found if warning]
@@ -101,6 +107,35 @@ def _gap(rows, flag) -> str | None:
   seen = f'sampler_gap: log-probabilities of sampler and trainer differ by {mean:.2g} nats'
   cure = f'compute in float32 or set {flag("sampler_correction")}=truncate'
   return f'{seen} in the mean and {most:.2g} at most; low precision is the usual cause: {cure}'
+
+
+def _verdicts(rows) -> str | None:
+  """Rewards of 0 that say nothing of the completion."""
+  late, unreadable = _mean(rows, 'timeout'), _mean(rows, 'bad_gold')
+  if unreadable > 0:
+    seen = f'bad_gold: the reference of {unreadable:.1%} of the completions cannot be read, so they earn nothing'
+    return f'{seen}; `python -m r1jax.rewards FILE.jsonl` names the problems'
+  if late > TIMEOUTS:
+    seen = f'timeout: {late:.1%} of the checks ran out of time, and earned nothing'
+    return (
+      f'{seen}; the machine is overloaded, or the completions are made to be slow: look at some'
+    )
+  return None
+
+
+def _reward_hacking(rows, history) -> str | None:
+  """R1 saw it when preference rewards were used for long: theirs climbed while Codeforces fell (R1, supplement)."""
+  start = max(len(history) - LAG, 0)
+  past = history[start : start + WINDOW]
+  rise = _mean(rows, 'preference_score') - _mean(past, 'preference_score')
+  fall = _mean(past, 'accuracy') - _mean(rows, 'accuracy')
+  if len(history) < 2 * WINDOW or not (rise > PREFERENCE_RISEN and fall > ACCURACY_FALLEN):
+    return None
+  seen = f'preference_score: the reward model likes the answers better by {rise:.2g} standard deviations than'
+  cure = (
+    'lower --config.preference_reward.weight or .cap, or use it for fewer steps (R1: the last 400)'
+  )
+  return f'{seen} {len(history) - start} steps ago, yet accuracy fell by {fall:.2g}: it is being gamed; {cure}'
 
 
 def _not_finite(metrics, history, flag) -> str | None:

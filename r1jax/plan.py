@@ -58,10 +58,12 @@ def _sampling(experiment: Experiment, settings, mesh) -> list[str]:
   """Shapes and cache of a rollout."""
   model, how, ways = experiment.model.config(), settings.sampling, mesh_lib.data_ways(mesh)
   prompts, group = _prompts(settings)
-  shapes = shapes_of(prompts, group, experiment.prompt.longest, how, ways)
+  unknown = not prompts * group  # all problems, or each benchmark's own number of samples
+  fill = (how.slots or 1, 1) if unknown else (prompts, group)
+  shapes = shapes_of(*fill, experiment.prompt.longest, how, ways)
   token = cache.bytes_per_token(model, jnp.dtype(model.compute_dtype).itemsize)
   return [
-    f'  rollout    {prompts or "all"} prompts x {group} samples, {experiment.prompt.longest} + '
+    f'  rollout    {prompts or "all"} prompts x {group or "their"} samples, {experiment.prompt.longest} + '
     f'{how.max_tokens} tokens, {shapes.rows[0]} rows decoded at once, cache of {shapes.columns[-1]} columns',
     f'  cache      {token * shapes.rows[0] * shapes.columns[-1] / ways / GIB:.2f} GiB a device '
     f'({token:,} bytes a token)',

@@ -1,5 +1,7 @@
 """Everything that training changes on the device, in one pytree."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -57,9 +59,13 @@ def abstract(
   *,
   master: bool,
   reference: bool,
+  spec_of: Callable[[ModelConfig], Transformer] = spec,
 ) -> State:
-  """The same tree of ShapeDtypeStruct, with shardings if there is a mesh. Allocates nothing."""
-  policy = weights.abstract(spec(cfg), cfg, mesh)
+  """The same tree of ShapeDtypeStruct, with shardings if there is a mesh. Allocates nothing.
+
+  spec_of: ModelConfig -> the tree of Weight that is trained.
+  """
+  policy = weights.abstract(spec_of(cfg), cfg, mesh)
   build = lambda policy, key: create(policy, optimizer, key, master=master, reference=reference)
   state = jax.eval_shape(build, policy, jax.eval_shape(lambda: jax.random.key(0)))
   if mesh is None:
@@ -94,10 +100,10 @@ def _optimizer_shardings(optimizer, state, policy, everywhere):
 
 
 def init(
-  policy: Transformer, key: jax.Array, cfg: ModelConfig, optimizer, mesh=None, **kept
+  policy: Transformer, key: jax.Array, cfg: ModelConfig, optimizer, mesh=None, spec_of=spec, **kept
 ) -> State:
   """`create`, on the devices of the mesh."""
-  goal = abstract(cfg, optimizer, mesh, **kept)
+  goal = abstract(cfg, optimizer, mesh, spec_of=spec_of, **kept)
   shardings = jax.tree.map(lambda x: x.sharding, goal) if mesh is not None else None
   build = lambda policy, key: create(policy, optimizer, key, **kept)
   return jax.jit(build, out_shardings=shardings)(policy, key)

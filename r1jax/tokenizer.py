@@ -3,54 +3,71 @@
     python -m r1jax.tokenizer --text=corpus.txt --vocab=512 --out=DIR
 
 trains the sentencepiece model of the tiny models: BPE, digits and operators apart, the four tags whole, and bytes for
-whatever else there is, so that every text comes back exactly. Left out for now: chat templates.
+whatever else there is, so that every text comes back exactly. Left out: chat templates of checkpoints that have no
+tokenizer.json.
 """
 
 import argparse
+import dataclasses
 import hashlib
 import io
 import json
 import pathlib
 import shutil
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import sentencepiece
 import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, processors
 
 from r1jax.rewards.format import TAGS
 
 OPERATORS = '+-*/()'  # stand apart, as digits do
 SPACE = '▁'  # sentencepiece writes a space as this character
-_HF_FILES = ('tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json')
+_HF_FILES = (
+  'tokenizer.json', 'tokenizer.model', 'tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json',
+  'chat_template.jinja', 'chat_template.json',
+)  # fmt: skip
 
 
-class Tokenizer:
+@dataclasses.dataclass(frozen=True)
+class ChatTemplate:
+  """A Jinja program that writes a conversation as text, and the file that it came from."""
+
+  source: str
+  path: pathlib.Path
+
+
+class Tokenizer(Protocol):
   """What the rest of the code knows of a tokenizer.
 
   vocab: number of ids. bos: None where prompts start without one. eos: None, an id, or a tuple of ids of which
   each ends a completion and the first is what training appends. fingerprint: changes with the tokens.
+  special_tokens: texts by their names in tokenizer_config.json, such as 'bos_token'.
   """
 
   vocab: int
   bos: int | None
   eos: int | tuple[int, ...] | None
   fingerprint: str
+  special_tokens: dict[str, str]
+  chat_template: ChatTemplate | None
 
   def encode(self, text: str) -> list[int]:
     """text -> ids, without BOS and EOS."""
-    raise NotImplementedError
 
   def decode(self, ids: Sequence[int]) -> str:
     """ids -> text; BOS, EOS and padding are left out, broken UTF-8 becomes U+FFFD."""
-    raise NotImplementedError
 
   def save(self, directory) -> None:
     """Writes the files that `load` reads, under their Hugging Face names."""
-    raise NotImplementedError
 
 
-class SentencePiece(Tokenizer):
-  """A sentencepiece .model file."""
+class SentencePiece:
+  """A sentencepiece .model file. Names of special tokens in a text are text."""
+
+  chat_template = None
 
   def __init__(self, model: bytes):
     if not model:
@@ -62,6 +79,11 @@ class SentencePiece(Tokenizer):
       i if i >= 0 else None for i in (self._processor.bos_id(), self._processor.eos_id())
     )
     self.fingerprint = _fingerprint(model)
+    names = {'bos_token': self.bos, 'eos_token': self.eos, 'pad_token': self._processor.pad_id()}
+    names['unk_token'] = self._processor.unk_id()
+    self.special_tokens = {
+      name: self._processor.id_to_piece(i) for name, i in names.items() if i is not None and i >= 0
+    }
     self._space = [self._processor.piece_to_id(f'<0x{byte:02X}>') for byte in SPACE.encode('utf-8')]
 
   def encode(self, text: str) -> list[int]:
@@ -74,38 +96,73 @@ class SentencePiece(Tokenizer):
   def save(self, directory) -> None:
     directory = pathlib.Path(directory)
     (directory / 'tokenizer.model').write_bytes(self._model)
-    names = {'bos_token': self.bos, 'eos_token': self.eos, 'pad_token': self._processor.pad_id()}
-    names['unk_token'] = self._processor.unk_id()
-    config = {
-      key: self._processor.id_to_piece(i) for key, i in names.items() if i is not None and i >= 0
-    }
-    config |= {'tokenizer_class': 'LlamaTokenizer', 'legacy': False, 'add_prefix_space': False}
+    if all(self._is_known(piece) for piece in (*TAGS, *OPERATORS)):  # `train` made it
+      self._fast().save(str(directory / 'tokenizer.json'))
+    config = self.special_tokens | {'tokenizer_class': 'LlamaTokenizer'}
+    config |= {'legacy': False, 'add_prefix_space': False}
     config |= {'add_bos_token': self.bos is not None, 'add_eos_token': False}
     config['clean_up_tokenization_spaces'] = False
     (directory / 'tokenizer_config.json').write_text(json.dumps(config, indent=2) + '\n')
 
+  def _is_known(self, piece: str) -> bool:
+    return self._processor.piece_to_id(piece) != self._processor.unk_id()
 
-class HuggingFace(Tokenizer):
-  """A tokenizer.json; the files beside it say which tokens are BOS, EOS and padding."""
+  def _fast(self) -> tokenizers.Tokenizer:
+    """The same function for readers without sentencepiece, except that U+2581 becomes a space there.
+
+    A piece is merged from whatever two pieces make it up, earlier pieces first: their order is their rank.
+    """
+    sp, whole = self._processor, (*TAGS, *OPERATORS)
+    vocab = {sp.id_to_piece(i): i for i in range(self.vocab)}
+    pieces = [
+      p for p, i in vocab.items() if not (sp.is_control(i) or sp.is_unknown(i) or sp.is_byte(i))
+    ]
+    parts = set(pieces) - set(whole)
+    merges = [
+      (piece[:cut], piece[cut:]) for piece in pieces if piece in parts for cut in range(1, len(piece))
+      if piece[:cut] in parts and piece[cut:] in parts
+    ]  # fmt: skip
+    fast = tokenizers.Tokenizer(models.BPE(vocab, merges, byte_fallback=True, fuse_unk=True))
+    fast.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, prepend_scheme='never', split=False)
+    to_text = [decoders.Replace(SPACE, ' '), decoders.ByteFallback(), decoders.Fuse()]
+    fast.decoder = decoders.Sequence(to_text)
+    fast.add_tokens([tokenizers.AddedToken(token, normalized=False) for token in whole])
+    bos = self.special_tokens['bos_token']
+    fast.post_processor = processors.TemplateProcessing(
+      single=f'{bos} $A', pair=f'{bos} $A {bos} $B', special_tokens=[(bos, self.bos)]
+    )
+    return fast
+
+
+class HuggingFace:
+  """A tokenizer.json; the files beside it have the names of special tokens and the chat template."""
 
   def __init__(self, path: pathlib.Path):
     self._path, model = path, path.read_bytes()
     self._tokenizer = tokenizers.Tokenizer.from_str(model.decode('utf-8'))
     self.vocab = self._tokenizer.get_vocab_size(with_added_tokens=True)
-    own, model_config = (_json(path.with_name(n)) for n in ('tokenizer_config.json', 'config.json'))
-    ends = [self._id(own, 'eos_token'), model_config.get('eos_token_id')]
+    own, model_config, generation = (
+      _json(path.with_name(f'{n}.json'))
+      for n in ('tokenizer_config', 'config', 'generation_config')
+    )
+    named = {
+      k: v['content'] if isinstance(v, dict) else v for k, v in own.items() if k.endswith('_token')
+    }
+    self.special_tokens = {key: token for key, token in named.items() if isinstance(token, str)}
+    # A chat model ends its turn with another token than a document: its generation config lists both.
+    ends = [self._id('eos_token'), *(c.get('eos_token_id') for c in (model_config, generation))]
     ends = [e for end in ends if end is not None for e in (end if isinstance(end, list) else [end])]
     ends = tuple(dict.fromkeys(ends))
     self.eos = ends if len(ends) > 1 else (ends[0] if ends else None)
-    self.bos = self._id(own, 'bos_token') if own else model_config.get('bos_token_id')
-    self._skipped = {*ends, self.bos, self._id(own, 'pad_token')}
+    self.bos = self._id('bos_token') if own else model_config.get('bos_token_id')
+    self._skipped = {*ends, self.bos, self._id('pad_token')}
     if not own.get('add_bos_token', True):
       self.bos = None
+    self.chat_template = _chat_template(path.parent)
     self.fingerprint = _fingerprint(model, repr((self.bos, self.eos)).encode())
 
-  def _id(self, config: dict, key: str) -> int | None:
-    token = config.get(key)
-    token = token['content'] if isinstance(token, dict) else token
+  def _id(self, key: str) -> int | None:
+    token = self.special_tokens.get(key)
     found = None if token is None else self._tokenizer.token_to_id(token)
     if token is not None and found is None:
       raise ValueError(f'{self._path}: {key} {token!r} of tokenizer_config.json is no token here')
@@ -115,27 +172,34 @@ class HuggingFace(Tokenizer):
     return self._tokenizer.encode(text, add_special_tokens=False).ids
 
   def decode(self, ids: Sequence[int]) -> str:
-    return self._tokenizer.decode([int(i) for i in ids if int(i) not in self._skipped])
+    kept = [int(i) for i in ids if int(i) not in self._skipped]
+    return self._tokenizer.decode(kept, skip_special_tokens=False)  # <think> may be one of them
 
   def save(self, directory) -> None:
-    for name in ('tokenizer.json', *_HF_FILES):
+    for name in _HF_FILES:
       source = self._path.with_name(self._path.name if name == 'tokenizer.json' else name)
       if source.exists():
         shutil.copyfile(source, pathlib.Path(directory) / name)
 
 
 def load(path) -> Tokenizer:
-  """A .model file, a tokenizer.json, or a directory with either (the JSON goes first) -> Tokenizer.
+  """A .model file, a tokenizer.json, or a directory with either -> Tokenizer.
 
-  Raises FileNotFoundError or ValueError, which name the file.
+  Of both, tokenizer.json counts if it knows more: other ids or a chat template. Raises FileNotFoundError or
+  ValueError, which name the file.
   """
   path = pathlib.Path(path)
-  if path.is_dir():
-    found = [path / name for name in ('tokenizer.json', 'tokenizer.model')]
-    found = [file for file in found if file.exists()]
-    if not found:
-      raise FileNotFoundError(f'{path}: neither tokenizer.json nor tokenizer.model is in it')
-    path = found[0]
+  if not path.is_dir():
+    return _read(path)
+  found = [path / name for name in ('tokenizer.model', 'tokenizer.json')]
+  found = [_read(file) for file in found if file.exists()]
+  if not found:
+    raise FileNotFoundError(f'{path}: neither tokenizer.json nor tokenizer.model is in it')
+  first, last = found[0], found[-1]
+  return last if last.chat_template or last.vocab != first.vocab else first
+
+
+def _read(path: pathlib.Path) -> Tokenizer:
   if not path.is_file():
     raise FileNotFoundError(f'{path}: no such tokenizer')
   try:
@@ -144,6 +208,23 @@ def load(path) -> Tokenizer:
     raise error if str(path.parent) in str(error) else ValueError(f'{path}: {error}') from error
   except Exception as error:  # tokenizers raises Exception itself, sentencepiece RuntimeError
     raise ValueError(f'{path}: not a tokenizer ({error})') from error
+
+
+def _chat_template(directory: pathlib.Path) -> ChatTemplate | None:
+  """The default chat template of a directory, wherever it is written; ValueError names the file."""
+  alone = directory / 'chat_template.jinja'
+  if alone.is_file():
+    return ChatTemplate(alone.read_text('utf-8'), alone)
+  for path in (directory / 'tokenizer_config.json', directory / 'chat_template.json'):
+    found = _json(path).get('chat_template')
+    if isinstance(found, list):  # several of them, by name
+      named = {entry['name']: entry['template'] for entry in found}
+      if 'default' not in named:
+        raise ValueError(f"{path}: chat_template has the names {[*named]}; valid: one is 'default'")
+      found = named['default']
+    if found:
+      return ChatTemplate(found, path)
+  return None
 
 
 def _json(path: pathlib.Path) -> dict:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from r1jax import optimizer as optimizer_lib
+from r1jax import preference
 from r1jax.batch import MOST, Batch
 from r1jax.model.moe import Moe, bias_step
 from r1jax.model.mtp import mtp_logprobs
@@ -33,7 +34,10 @@ class Loss(Protocol):
   def __call__(
     self, logprob: jax.Array, entropy: jax.Array, batch: Batch
   ) -> tuple[jax.Array, Terms]:
-    """logprob, entropy [B, T] of the targets -> (sum over the micro-batch, what is measured)."""
+    """logprob, entropy [B, T] of the targets -> (sum over the micro-batch, what is measured).
+
+    A reward model's loss has the reward after each token [B, T] in their place.
+    """
 
   def denominator(self, batch: Batch) -> jax.Array:
     """What the sum over all micro-batches is divided by; at least 1."""
@@ -165,8 +169,7 @@ def _micro_loss(
   out = forward(
     policy, model, batch.tokens, batch.positions, segments=batch.segments, sequences=sequences
   )
-  logprob, entropy = token_logprobs(policy, model, out.hidden, batch.targets, temperature)
-  total, terms = loss(logprob, entropy, batch)
+  total, terms = loss(*_outputs(policy, model, out.hidden, batch, temperature), batch)
   value = total / loss.denominator(batch)
   if sequences:
     balance = sum(r.balance.sum() for r in out.routing)
@@ -180,6 +183,13 @@ def _micro_loss(
     learned = jnp.roll(batch.mask, -1, axis=1) * follows
     value -= cfg.mtp_weight * jnp.sum(after * learned) / jnp.maximum(batch.learned, 1)
   return value, (terms, [r.load for r in routing])
+
+
+def _outputs(policy, model: ModelConfig, hidden, batch: Batch, temperature) -> tuple:
+  """hidden [B, T, D] -> what the loss is a function of, [B, T] each."""
+  if preference.is_reward_model(policy):
+    return (preference.token_rewards(policy, hidden),)
+  return token_logprobs(policy, model, hidden, batch.targets, temperature)
 
 
 @functools.partial(jax.jit, static_argnames=('model', 'temperature'))

@@ -11,7 +11,7 @@ from r1jax.problems import base_text, countdown
 from r1jax.problems.base_text import BaseTextConfig
 from r1jax.problems.problem import ProblemsConfig, key
 from r1jax.rewards import format
-from r1jax.rewards.countdown import accuracy, evaluate, tokenize
+from r1jax.rewards.countdown import evaluate, judge, tokenize
 
 COUNT = 1500
 PLAIN = BaseTextConfig(count=COUNT, mistake=0.0, check=0.0)
@@ -63,7 +63,7 @@ def test_the_answer_is_the_last_attempt_and_yes_means_right():
     assert sorted(n for n in tokenize(answer) if isinstance(n, int)) == sorted(problem.numbers)
     if tried:
       assert value_of(answer) == int(tried[-1][1])
-      assert accuracy(answer, problem) == (tried[-1][2] == 'yes')
+      assert judge(answer, problem).credit == (tried[-1][2] == 'yes')
       assert completion.count('give up') == (tried[-1][2] == 'no')
 
 
@@ -88,7 +88,7 @@ def test_an_attempt_ends_as_near_to_the_target_as_its_opening_allows():
 
 def test_the_persistent_always_arrive():
   for prompt, completion in documents(persistent=1.0, guess=0.0):
-    assert accuracy(format.answer(completion), question(prompt)) == 1
+    assert judge(format.answer(completion), question(prompt)).credit == 1
 
 
 def test_shares():
@@ -178,7 +178,7 @@ def test_work_by_hand(text, work):
 def test_every_problem_can_be_solved():
   for problem in problems.load(ProblemsConfig(heldout_fraction=0.0), 'train'):
     found = {e.value: e for endings in base_text.openings(problem.numbers) for e in endings}
-    assert accuracy(found[int(problem.answer)].text, problem) == 1
+    assert judge(found[int(problem.answer)].text, problem).credit == 1
     assert set(found) <= countdown.values(problem.numbers)
 
 

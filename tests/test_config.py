@@ -46,7 +46,7 @@ IMPOSSIBLE = [
   ('name', ''), ('name', 'a/b'), ('name', '..'), ('seed', -1), ('seed', 2**32),
   ('model.size', 'qwen9'), ('model.dtype', 'float16'), ('model.remat', 'all'),
   ('mesh.data', 0), ('mesh.fsdp', -2), ('mesh.expert', 0), ('mesh.tensor', 0),
-  ('problems.source', 'countdwn'), ('problems.source', 'problems.json'), ('problems.numbers_min', 1),
+  ('problems.source', 'countdwn'), ('problems.source', 'problems.txt'), ('problems.numbers_min', 1),
   ('problems.numbers_max', 2), ('problems.max_number', 0), ('problems.max_target', 0),
   ('problems.style', 'long'), ('problems.heldout_fraction', 1.0), ('problems.heldout_fraction', -0.1),
   ('problems.heldout_fraction', math.nan), ('problems.count', -1),

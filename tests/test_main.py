@@ -188,7 +188,7 @@ def test_a_dry_run_starts_nothing(capsys, tmp_path):
     ([R1_ZERO, '--config.mesh.expert=3'], 'mesh.expert=3 is not possible: '),
     ([R1_ZERO, '--config.model.path=nowhere'], "model.path='nowhere' does not exist; valid: a directory "),
     ([R1_ZERO, '--config.model.path='], "model.path='' does not exist; valid: a directory "),
-    ([R1_ZERO, '--config.model.path=tests'], "model.path='tests' is not possible: tests: neither tokenizer.json "),
+    ([R1_ZERO, '--config.model.path=tests'], "model.path='tests' is not possible: tests: no weights; valid: a "),
     ([BASE, '--config.problems.source=no.jsonl'], "problems.source='no.jsonl', style='short' has no base text; "),
     ([BASE, '--config.pretrain.source=no.jsonl'], "pretrain.source='no.jsonl' is no file; valid: 'base_text'"),
     ([BASE, '--config.problems.count=9999'], 'problems.count=9999 is not possible; valid: 0 for all, or at most '),
@@ -334,7 +334,10 @@ def test_a_checkpoint_of_another_model_is_refused(run_of, refused, tmp_path):
   shutil.copytree(workdir / 'export' / 'model', model)
   path = f'--config.model.path={model}'
   found = refused(R1_ZERO, path)
-  assert found.startswith(f"model.path='{model}' is not possible: the checkpoint differs in ")
+  where = model / 'config.json'
+  assert found.startswith(
+    f"model.path='{model}' is not possible: {where}: the checkpoint differs in "
+  )
   weights = model / 'model.safetensors'
   weights.write_bytes(weights.read_bytes()[:1000])
   assert 'truncated' in refused(f'{R1_ZERO}:tiny_dense', path)

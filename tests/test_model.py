@@ -210,7 +210,9 @@ def test_mtp_predicts_the_token_after_next(small, random_params):
   packed = [0, 1, 2, 3, 0, 1, 2, 3, 4, 5, 6, 7]
   positions = _positions(tokens).at[1].set(jnp.asarray(packed))
   hidden = run(params, cfg, tokens, positions)[0].hidden
-  logprob, valid, _ = jax.jit(mtp_logprobs, static_argnums=1)(params, cfg, hidden, targets, positions)
+  logprob, valid, _ = jax.jit(mtp_logprobs, static_argnums=1)(
+    params, cfg, hidden, targets, positions
+  )
   np.testing.assert_array_equal(valid[0], [1] * 11 + [0])
   np.testing.assert_array_equal(valid[1], [1, 1, 1, 0] + [1] * 7 + [0])
   # The same by the equation: norm and concatenate, embedding first, project, one block, norm, head.

@@ -248,6 +248,19 @@ def test_a_warning_names_cause_and_field(changes, kind, field):
   assert re.match(r'\w+: ', warning)
 
 
+@pytest.mark.parametrize(
+  ('changes', 'seen'),
+  [
+    ({'timeout': 0.04}, 'timeout: 4.0% of the checks ran out of time'),
+    ({'bad_gold': 0.001, 'timeout': 0.04}, 'bad_gold: the reference of 0.1%'),
+  ],
+)
+def test_rewards_of_zero_that_say_nothing_are_told(changes, seen):
+  (warning,) = warnings_of(changes)
+  assert warning.startswith(seen)
+  assert warnings_of({'timeout': 0.002, 'bad_gold': 0.0}) == []
+
+
 def test_skipped_steps_are_told_once():
   history = [{**GOOD, 'skipped': 1}]
   assert warnings_of({'skipped': 1}, history) == []

@@ -219,7 +219,11 @@ STOPS = (
   ('r1jax.stages.training.update:after:2', 2, 2),
   ('r1jax.stages.context.Context.raise_if_stopping:before:3', 8, 8),  # in rollout 2
   ('r1jax.checkpoint.Checkpointer.save:before:1', 10, 10),
-  ('r1jax.stages.grpo.score:before:1', 17, 17),  # rollout 3 drawn: one step more takes it along
+  (
+    'r1jax.stages.grpo.Scoring.scores:before:1',
+    17,
+    17,
+  ),  # rollout 3 drawn: one step more takes it along
 )
 
 

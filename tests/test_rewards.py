@@ -1,5 +1,6 @@
 """What earns a reward and, above all, what earns none, and at once."""
 
+import dataclasses
 import time
 from fractions import Fraction
 
@@ -256,6 +257,28 @@ def test_score_refuses_what_is_not_p_by_g(pool):
     rewards.score([['a']], [P22, P15], RewardConfig(), pool)
   with pytest.raises(ValueError, match='one size'):
     rewards.score([['a'], ['a', 'b']], [P22, P15], RewardConfig(), pool)
+
+
+def test_the_language_of_the_thought_can_be_rewarded(pool):
+  """Half of the words are English; the answer does not count."""
+  texts = [
+    ['<think>add both 加上</think><answer>3*5+7</answer>', '<think>add</think><answer>加</answer>']
+  ]
+  cfg = RewardConfig(1.0, 0.0, language_weight=0.5, language='en')
+  scores = rewards.score(texts, [P22], cfg, pool)
+  np.testing.assert_array_equal(scores.parts['language'], [[0.5, 1]])
+  np.testing.assert_array_equal(scores.total, [[1.25, 0.5]])
+  assert 'language' not in rewards.score(texts, [P22], RewardConfig(), pool).parts
+  with pytest.raises(ValueError, match="language='english' is unknown; valid: one of en, zh"):
+    RewardConfig(language_weight=1.0, language='english')
+
+
+def test_a_problem_may_carry_weights_of_its_own(pool):
+  own = dataclasses.replace(P15, details={'reward_weights': {'format': 0.0, 'accuracy': 2.0}})
+  text = '<think>15</think><answer>{}</answer>'
+  texts = [[text.format('3*5+7')], [text.format('(1+2)*5')]]
+  scores = rewards.score(texts, [P22, own], RewardConfig(1.0, 0.25), pool)
+  np.testing.assert_array_equal(scores.total, [[1.25], [2.0]])
 
 
 def test_weights_are_checked():

@@ -5,7 +5,7 @@ import random
 
 import pytest
 import tokenizers
-from tokenizers import models, pre_tokenizers
+from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
 from r1jax import tokenizer as tokenizer_lib
 
@@ -37,6 +37,66 @@ def corpus(lines=4000):
 @pytest.fixture(scope='module')
 def trained():
   return tokenizer_lib.train(corpus(), 400)
+
+
+@pytest.fixture(scope='module')
+def exported(trained, tmp_path_factory):
+  """The directory that a trained tokenizer is saved to."""
+  path = tmp_path_factory.mktemp('exported')
+  trained.save(path)
+  return path
+
+
+@pytest.fixture(scope='module')
+def byte_level(tmp_path_factory):
+  """A BPE over bytes, trained on several scripts, with DeepSeek-V3's way of cutting up a text."""
+  made = tokenizers.Tokenizer(models.BPE())
+  cuts = [
+    r'\p{N}{1,3}',
+    '[一-龥぀-ゟ゠-ヿ]+',
+    r' ?\p{L}+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+',
+  ]
+  made.pre_tokenizer = pre_tokenizers.Sequence(
+    [pre_tokenizers.Split(Regex(cut), 'isolated') for cut in cuts]
+    + [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+  )
+  made.decoder = decoders.ByteLevel()
+  alphabet = pre_tokenizers.ByteLevel.alphabet()
+  trainer = trainers.BpeTrainer(
+    vocab_size=600,
+    initial_alphabet=sorted(alphabet),
+    special_tokens=['<s>', '</s>'],
+    show_progress=False,
+  )
+  made.train_from_iterator(
+    ['日本語', '日本語', '日本語の数学', '数学的证明。', 'def f(x): return x', '12345 67'] * 50,
+    trainer,
+  )
+  made.add_special_tokens(['<think>'])
+  path = tmp_path_factory.mktemp('byte_level')
+  made.save(str(path / 'tokenizer.json'))
+  (path / 'tokenizer_config.json').write_text(json.dumps({'bos_token': '<s>', 'eos_token': '</s>'}))
+  return tokenizer_lib.load(path)
+
+
+def random_texts(count):
+  """Texts of what the tiny models read and of what they do not, without U+2581 and names of special tokens."""
+  rng = random.Random(1)
+  some = [
+    *WORDS,
+    *'+-*/()=<>\n\t ',
+    '  ',
+    '\r\n',
+    '<think>',
+    '</answer>',
+    '12',
+    '日本',
+    '🙂',
+    'é',
+    '\0',
+    '\u3000',
+  ]
+  return [''.join(rng.choices(some, k=rng.randint(0, 12))) for _ in range(count)]
 
 
 def hf_directory(path, config=None, model_config=None):
@@ -120,13 +180,85 @@ def test_command(tmp_path, monkeypatch, trained, capsys):
   assert trained.fingerprint in capsys.readouterr().out
 
 
-def test_save_and_load(trained, tmp_path):
-  trained.save(tmp_path)
-  for path in (tmp_path, tmp_path / 'tokenizer.model', str(tmp_path)):
+def test_save_and_load(trained, exported):
+  for path in (exported, exported / 'tokenizer.model', str(exported)):
     loaded = tokenizer_lib.load(path)
-    assert loaded.encode(TEXTS[0]) == trained.encode(TEXTS[0])
-  config = json.loads((tmp_path / 'tokenizer_config.json').read_text())
+    assert loaded.fingerprint == trained.fingerprint
+    assert [loaded.encode(text) for text in TEXTS] == [trained.encode(text) for text in TEXTS]
+  config = json.loads((exported / 'tokenizer_config.json').read_text())
   assert (config['bos_token'], config['eos_token']) == ('<s>', '</s>')
+
+
+def test_tokenizer_json_is_the_same_function(trained, exported):
+  fast = tokenizer_lib.load(exported / 'tokenizer.json')
+  assert (fast.vocab, fast.bos, fast.eos) == (trained.vocab, trained.bos, trained.eos)
+  assert fast.special_tokens == trained.special_tokens
+  for text in [*TEXTS[:8], *random_texts(2000)]:
+    ids = trained.encode(text)
+    assert fast.encode(text) == ids, text
+    assert fast.decode(ids) == text
+
+
+def test_tokenizer_json_alone_adds_bos(trained, exported):
+  raw = tokenizers.Tokenizer.from_file(str(exported / 'tokenizer.json'))
+  assert raw.encode('3+4').ids == [trained.bos, *trained.encode('3+4')]
+
+
+@pytest.mark.parametrize(
+  'files', [('tokenizer.model',), ('tokenizer.json',), ('tokenizer.model', 'tokenizer.json')]
+)
+def test_transformers_reads_either_file(trained, exported, tmp_path, files):
+  transformers = pytest.importorskip('transformers')
+  for name in (*files, 'tokenizer_config.json'):
+    (tmp_path / name).write_bytes((exported / name).read_bytes())
+  for kind in (transformers.AutoTokenizer, transformers.LlamaTokenizer):
+    theirs = kind.from_pretrained(tmp_path)
+    assert (theirs.bos_token_id, theirs.eos_token_id, theirs.pad_token_id) == (1, 2, 0)
+    assert theirs.encode('3+4') == [1, *trained.encode('3+4')]
+    for text in [*TEXTS[:7], *random_texts(2000)]:
+      ids = trained.encode(text)
+      assert theirs.encode(text, add_special_tokens=False) == ids, text
+      assert theirs.decode([1, *ids, 2], skip_special_tokens=True) == text
+
+
+def test_of_two_files_the_one_that_knows_more_is_read(exported, tmp_path):
+  for path in exported.iterdir():
+    (tmp_path / path.name).write_bytes(path.read_bytes())
+  assert isinstance(tokenizer_lib.load(tmp_path), tokenizer_lib.SentencePiece)
+  raw = tokenizers.Tokenizer.from_file(str(tmp_path / 'tokenizer.json'))
+  raw.add_special_tokens(['<|im_end|>'])
+  raw.save(str(tmp_path / 'tokenizer.json'))
+  assert tokenizer_lib.load(tmp_path).encode('<|im_end|>') == [400]
+  (tmp_path / 'tokenizer.json').write_bytes((exported / 'tokenizer.json').read_bytes())
+  (tmp_path / 'chat_template.jinja').write_text('{{ bos_token }}')
+  assert tokenizer_lib.load(tmp_path).chat_template.source == '{{ bos_token }}'
+
+
+@pytest.mark.parametrize(
+  'text',
+  [
+    '日本語のテキスト、ひらがなとカタカナ。',
+    '数学的证明：若 n 为偶数，则 n² 亦为偶数。',
+    '🙂👩‍👩‍👧🇯🇵 naïve café ﬁ Å',
+    '1 22 333 4444 55555 ٣٤',
+    'def f(x):\n\treturn {"a": x[0]}  # ok\r\n\n',
+    '  a  \n ',
+    '▁ \ufffd \0',
+  ],
+)
+def test_byte_level_round_trip(byte_level, text):
+  assert byte_level.decode(byte_level.encode(text)) == text
+
+
+def test_byte_level_pieces(byte_level):
+  pieces = [byte_level.decode([i]) for i in byte_level.encode('12345 日本語')]
+  assert pieces == ['123', '45', ' ', '日本語']
+  assert len(byte_level.encode('𠮷')) == 4  # never seen: its bytes
+
+
+def test_a_special_token_that_is_not_an_end_is_shown(byte_level):
+  ids = [byte_level.bos, *byte_level.encode('<think>1'), byte_level.eos]
+  assert byte_level.decode(ids) == '<think>1'
 
 
 def test_hf_special_tokens(tmp_path):
@@ -135,6 +267,13 @@ def test_hf_special_tokens(tmp_path):
   hf = tokenizer_lib.load(path)
   assert (hf.vocab, hf.bos, hf.eos) == (260, 256, (257, 258))
   assert hf.decode([256, *hf.encode('a<think>'), 257]) == 'a<think>'
+
+
+def test_hf_ends_of_the_generation_config(tmp_path):
+  """Qwen2.5's chat models name the end of a turn in config.json, and of a document only here."""
+  path = hf_directory(tmp_path, {'eos_token': '<eos>'}, {'eos_token_id': 257})
+  (path / 'generation_config.json').write_text(json.dumps({'eos_token_id': [257, 258]}))
+  assert tokenizer_lib.load(path).eos == (257, 258)
 
 
 def test_hf_without_bos(tmp_path):

@@ -1,210 +1,116 @@
-"""Checkpoints in Hugging Face layout, in and out. Left out for now: quantised (FP8) weights."""
+"""Checkpoints in Hugging Face layout: read into sharded arrays, piece by piece; `export` writes them.
 
-import contextlib
-import itertools
-import json
-import math
-import os
+FP8 weights are dequantised on the way in; nothing is quantised on the way out.
+"""
+
+import collections
+import dataclasses
+import functools
 import pathlib
-import shutil
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-from r1jax.model import weights
+from r1jax.model import hf_files, weights
 from r1jax.model.hf_config import check_same_function, config_from_hf, config_to_hf
-from r1jax.model.hf_names import MTP_COPIES, Leaf, leaves, tensors
+from r1jax.model.hf_export import export, write_json
+from r1jax.model.hf_names import Block, Leaf, leaves, tensors
 from r1jax.model.sizes import ModelConfig
 from r1jax.model.transformer import Transformer, spec
 
-__all__ = ['config_from_hf', 'config_to_hf', 'export', 'leaves', 'load', 'tensors']
-
-_DTYPES = ('F64', 'F32', 'F16', 'BF16')
-
-
-class Files:
-  """The safetensors files of a directory: where each tensor lies. Errors name file and tensor."""
-
-  def __init__(self, directory: pathlib.Path, stack: contextlib.ExitStack):
-    index = directory / 'model.safetensors.index.json'
-    names = sorted(p.name for p in directory.glob('*.safetensors'))
-    if index.exists():
-      names = sorted(set(_json(index)['weight_map'].values()))
-    elif not names:
-      pickled = next(iter(sorted(directory.glob('*.bin'))), None)
-      hint = (
-        f'; {pickled.name} is a pickle and is never opened: convert it to safetensors'
-        if pickled
-        else ''
-      )
-      raise FileNotFoundError(f'{directory}: no safetensors file{hint}')
-    self.of: dict[str, tuple[pathlib.Path, object]] = {}
-    for path in (directory / name for name in names):
-      if not path.exists():
-        raise FileNotFoundError(f'{path}: missing, although {index.name} names it')
-      try:
-        handle = stack.enter_context(safe_open(path, 'numpy'))
-      except SafetensorError as e:
-        raise ValueError(f'{path}: truncated or not a safetensors file ({e})') from e
-      self.of |= dict.fromkeys(handle.keys(), (path, handle))
-
-  def read(self, tensor: str) -> np.ndarray:
-    return self.of[tensor][1].get_tensor(tensor)
-
-  def check(self, cfg: ModelConfig, directory: pathlib.Path) -> None:
-    """Raises ValueError for tensors that are missing, unexpected, or of a wrong shape or type."""
-    table, expected = leaves(cfg), tensors(cfg)
-    if missing := [t for t in expected if t not in self.of and not _is_copy(t, cfg)]:
-      raise ValueError(
-        f'{directory}: tensor {missing[0]} is missing ({len(missing)} of {len(expected)} are)'
-      )
-    for tensor, (path, handle) in self.of.items():
-      if tensor not in expected:
-        if _may_be_left(tensor, cfg):
-          continue
-        raise ValueError(f'{path}: unexpected tensor {tensor}')
-      view, leaf = handle.get_slice(tensor), table[expected[tensor][0]]
-      if tuple(view.get_shape()) != leaf.file_shape:
-        raise ValueError(
-          f'{path}: tensor {tensor} has shape {tuple(view.get_shape())}, expected {leaf.file_shape}'
-        )
-      if view.get_dtype() not in _DTYPES:
-        raise ValueError(
-          f'{path}: tensor {tensor} is {view.get_dtype()}; known: {", ".join(_DTYPES)}'
-        )
+__all__ = [
+  'check', 'config_from_hf', 'config_to_hf', 'described', 'export', 'leaves', 'load', 'read_config', 'tensors',
+  'write_json',
+]  # fmt: skip
+PIECE = 2**25  # elements that are read at once
 
 
-def _is_copy(tensor: str, cfg: ModelConfig) -> bool:
-  return any(tensor == f'model.layers.{cfg.layers}.{name}' for name in MTP_COPIES)
-
-
-def _may_be_left(tensor: str, cfg: ModelConfig) -> bool:
-  """Tensors that say nothing new: a tied head, frequency buffers, an MTP layer nobody wants."""
-  unwanted_mtp = not cfg.mtp and cfg.mla and tensor.startswith(f'model.layers.{cfg.layers}.')
-  return (
-    unwanted_mtp
-    or tensor.endswith('.rotary_emb.inv_freq')
-    or (cfg.tied and tensor == 'lm_head.weight')
-  )
-
-
-def _json(path: pathlib.Path) -> dict:
+def described(directory) -> ModelConfig:
+  """Directory with a config.json -> ModelConfig. ValueError and OSError name the file and the field."""
+  path = pathlib.Path(directory) / 'config.json'
+  fields = hf_files.read_json(path)
   try:
-    return json.loads(path.read_text())
-  except json.JSONDecodeError as e:
-    raise ValueError(f'{path}: not JSON ({e})') from e
+    return config_from_hf(fields)
+  except ValueError as e:
+    raise ValueError(f'{path}: {e}') from e
+
+
+def read_config(directory) -> ModelConfig:
+  """Directory in Hugging Face layout -> ModelConfig, without an MTP module if none of its tensors is there.
+
+  Some tools drop them and leave config.json as it was.
+  """
+  cfg = described(directory)
+  if cfg.mtp and not hf_files.open_files(pathlib.Path(directory)).has_mtp(cfg):
+    cfg = dataclasses.replace(cfg, mtp=0)
+  return cfg
+
+
+def check(directory, cfg: ModelConfig) -> None:
+  """Raises ValueError or OSError if the files, by their headers, do not hold the model `cfg`."""
+  _open(directory, cfg)
 
 
 def load(directory, cfg: ModelConfig | None = None, mesh=None) -> tuple[Transformer, ModelConfig]:
   """Directory in Hugging Face layout -> (params, cfg), sharded over the mesh if there is one.
 
   `cfg` says how to compute (dtypes, remat) and whether the MTP module is wanted; it must describe
-  the same function as config.json, from which it is read if None. ValueError and OSError name the
-  file, and the tensor or the field.
+  the same function as config.json, from which it is read if None. Each host reads the parts of tensors that its
+  devices hold. ValueError and OSError name the file, and the tensor or the field.
   """
+  files, cfg = _open(directory, cfg)
+  table = leaves(cfg)
+  goal = weights.abstract(spec(cfg), cfg, mesh)
+  return jax.tree_util.tree_map_with_path(
+    lambda path, x: _place(files, table[jax.tree_util.keystr(path)], x), goal
+  ), cfg
+
+
+def _open(directory, cfg: ModelConfig | None) -> tuple[hf_files.Files, ModelConfig]:
+  """-> the directory's files, found to hold the model, and the model."""
   directory = pathlib.Path(directory)
-  path = directory / 'config.json'
-  fields = _json(path)
-  try:
-    found = config_from_hf(fields)
-    cfg is None or check_same_function(cfg, found)
-  except ValueError as e:
-    raise ValueError(f'{path}: {e}') from e
+  found = read_config(directory)
+  files = hf_files.open_files(directory)
   cfg = cfg or found
-  with contextlib.ExitStack() as stack:
-    files = Files(directory, stack)
-    files.check(cfg, directory)
-    table = leaves(cfg)
-    goal = weights.abstract(spec(cfg), cfg, mesh)
-    return jax.tree_util.tree_map_with_path(
-      lambda path, x: _place(files, table[jax.tree_util.keystr(path)], x), goal
-    ), cfg
-
-
-def _place(files: Files, leaf: Leaf, goal: jax.ShapeDtypeStruct) -> jax.Array:
-  """Each host reads the tensors of which its devices hold a part."""
-  if goal.sharding is None:
-    return jnp.array(_block(files, leaf, (slice(None),) * len(goal.shape)))
-  return jax.make_array_from_callback(
-    goal.shape, goal.sharding, lambda block: _block(files, leaf, block)
-  )
-
-
-def _block(files: Files, leaf: Leaf, block: tuple[slice, ...]) -> np.ndarray:
-  """Slices of our leaf -> that part of it."""
-  counts = len(leaf.counted)
-  ranges = [range(*s.indices(n)) for s, n in zip(block, leaf.counted, strict=False)]
-  inner = block[counts:]
-  parts = (leaf.from_file(files.read(leaf.tensor(i)))[inner] for i in itertools.product(*ranges))
-  stacked = np.stack([part.astype(leaf.dtype) for part in parts])
-  return stacked.reshape(*(len(r) for r in ranges), *stacked.shape[1:])
-
-
-def export(
-  params: Transformer, cfg: ModelConfig, directory, tokenizer=None, shard_bytes: int = 5 * 10**9
-) -> None:
-  """Writes safetensors (with an index if sharded), both config files and the tokenizer.
-
-  The directory appears when it is complete. Raises FileExistsError if something is there already.
-  """
-  directory = pathlib.Path(directory).absolute()
-  if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-    raise FileExistsError(f'{directory} exists and is not empty')
-  config = config_to_hf(cfg)
-  generation = {'bos_token_id': cfg.bos, 'eos_token_id': config['eos_token_id'], 'do_sample': True}
-  partial = directory.with_name(f'.{directory.name}.partial-{os.getpid()}')
   try:
-    partial.mkdir(parents=True)
-    _write_tensors(params, cfg, partial, shard_bytes)
-    write_json(partial / 'config.json', config)
-    write_json(partial / 'generation_config.json', generation | {'temperature': 0.6, 'top_p': 0.95})
-    if tokenizer is not None:
-      tokenizer.save(partial)
-    partial.rename(directory)
-  except BaseException:
-    shutil.rmtree(partial, ignore_errors=True)
-    raise
+    check_same_function(cfg, found)
+  except ValueError as e:
+    raise ValueError(f'{directory / "config.json"}: {e}') from e
+  hf_files.check(files.headers, cfg)
+  return files, cfg
 
 
-def write_json(path: pathlib.Path, value: dict) -> None:
-  path.write_text(json.dumps(value, indent=2) + '\n')
+def _place(files: hf_files.Files, leaf: Leaf, goal: jax.ShapeDtypeStruct) -> jax.Array:
+  """Leaf -> array in its sharding. A block that several devices here hold is read once."""
+  everything = (slice(None),) * len(goal.shape)
+  where = {None: everything}  # the default device
+  if goal.sharding is not None:
+    where = goal.sharding.addressable_devices_indices_map(goal.shape)
+  holders = collections.defaultdict(list)
+  for device, cut in where.items():
+    block = tuple(range(n)[s] for s, n in zip(cut, goal.shape, strict=True))
+    holders[block].append(device)
+  arrays = [x for block, devices in holders.items() for x in _fill(files, leaf, block, devices)]
+  if goal.sharding is None:
+    return arrays[0]
+  return jax.make_array_from_single_device_arrays(goal.shape, goal.sharding, arrays)
 
 
-def _write_tensors(
-  params: Transformer, cfg: ModelConfig, directory: pathlib.Path, shard_bytes: int
-) -> None:
-  """One shard of tensors is held on the host at a time."""
-  table, plan = leaves(cfg), tensors(cfg)
-  values = {
-    jax.tree_util.keystr(path): x for path, x in jax.tree_util.tree_leaves_with_path(params)
-  }
-  size = {
-    t: math.prod(table[path].shape) * values[path].dtype.itemsize for t, (path, _) in plan.items()
-  }
-  shards = _shards(size, shard_bytes)
-  names = [f'model-{n:05d}-of-{len(shards):05d}.safetensors' for n in range(1, len(shards) + 1)]
-  names = names if len(shards) > 1 else ['model.safetensors']
-  for name, shard in zip(names, shards, strict=True):
-    content = {
-      t: table[plan[t][0]].to_file(np.asarray(values[plan[t][0]][plan[t][1]])) for t in shard
-    }
-    save_file(content, directory / name, metadata={'format': 'pt'})
-  if len(shards) > 1:
-    where = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
-    index = {'metadata': {'total_size': sum(size.values())}, 'weight_map': where}
-    write_json(directory / 'model.safetensors.index.json', index)
+def _fill(files: hf_files.Files, leaf: Leaf, block: Block, devices: list) -> list[jax.Array]:
+  """Block of a leaf -> its array on each of the devices, where the pieces are put together."""
+  arrays = [jnp.zeros(tuple(map(len, block)), leaf.dtype, device=device) for device in devices]
+  for index, inner in leaf.pieces(block, PIECE):
+    part = leaf.from_file(files.read(leaf.tensor(index), leaf.file_block(inner)), inner)
+    part = part.reshape((1,) * len(index) + part.shape)
+    at = (*index, *(r.start for r in inner))
+    at = tuple(a - r.start for a, r in zip(at, block, strict=True))
+    arrays = [
+      _put(x, jax.device_put(part, device), at) for x, device in zip(arrays, devices, strict=True)
+    ]
+    jax.block_until_ready(arrays)  # or the host would run ahead and fill its memory
+  return arrays
 
 
-def _shards(size: dict[str, int], most: int) -> list[list[str]]:
-  """Tensors in order, cut where a shard would pass `most` bytes."""
-  shards, room = [], 0
-  for tensor, n in size.items():
-    if not shards or n > room:
-      shards.append([])
-      room = most
-    shards[-1].append(tensor)
-    room -= n
-  return shards
+@functools.partial(jax.jit, donate_argnums=0)
+def _put(x: jax.Array, part: jax.Array, at: tuple[int, ...]) -> jax.Array:
+  return jax.lax.dynamic_update_slice(x, part.astype(x.dtype), at)

@@ -6,7 +6,8 @@ error that names it: nothing about a model is taken from a default that its file
 
 import dataclasses
 
-from r1jax.model.sizes import MlaConfig, ModelConfig, MoeConfig, Rope
+from r1jax.model.hf_rope import rope_from_hf, rope_to_hf
+from r1jax.model.sizes import MlaConfig, ModelConfig, MoeConfig
 
 ARCHITECTURES = {
   'qwen2': 'Qwen2ForCausalLM',
@@ -48,23 +49,6 @@ _MOE_FIELDS = {
   'scale': 'routed_scaling_factor',
   'first_dense': 'first_k_dense_replace',
 }
-_ROPE_FIELDS = {
-  'default': {},
-  'llama3': {
-    'factor': 'factor',
-    'original_positions': 'original_max_position_embeddings',
-    'low_freq': 'low_freq_factor',
-    'high_freq': 'high_freq_factor',
-  },
-  'yarn': {
-    'factor': 'factor',
-    'original_positions': 'original_max_position_embeddings',
-    'beta_fast': 'beta_fast',
-    'beta_slow': 'beta_slow',
-    'mscale': 'mscale',
-    'mscale_all_dim': 'mscale_all_dim',
-  },
-}
 # What a file may leave out or set to null, and what that means in all of these families.
 _WHEN_ABSENT = {
   'tie_word_embeddings': False,
@@ -75,10 +59,6 @@ _WHEN_ABSENT = {
   'n_shared_experts': 0,
   'n_group': 1,
   'topk_group': 1,
-  'beta_fast': 32.0,
-  'beta_slow': 1.0,
-  'mscale': 0.0,
-  'mscale_all_dim': 0.0,
 }
 # Fields that change the function, with the only value that is implemented. Absent is fine.
 _FIXED = {
@@ -110,6 +90,7 @@ _IGNORED = frozenset(
     'pad_token_id',
     '_name_or_path',
     'qk_head_dim',
+    'quantization_config',
     'rope_theta',
     'rope_scaling',
     'rope_parameters',
@@ -120,13 +101,15 @@ _IGNORED = frozenset(
     'label2id',
   ]
 )
+# Of quantization_config: what makes a weight of a file's numbers. Activations are never quantised here.
+_FP8 = {'quant_method': ['fp8'], 'fmt': ['e4m3', None], 'weight_block_size': [[128, 128]]}
 HOW_COMPUTED = ('param_dtype', 'compute_dtype', 'remat', 'logits_chunk')
 
 
-def _take(fields: dict, name: str, where: str = ''):
+def _take(fields: dict, name: str):
   value = fields.get(name)
   if value is None and name not in _WHEN_ABSENT:
-    raise ValueError(f'field {where}{name} is missing')
+    raise ValueError(f'field {name} is missing')
   return _WHEN_ABSENT[name] if value is None else value
 
 
@@ -161,7 +144,7 @@ def config_from_hf(fields: dict) -> ModelConfig:
     'name': str(fields.get('_name_or_path') or family).rstrip('/').split('/')[-1],
     'family': family,
     'head_dim': mla.v if mla else _head_dim(fields, family),
-    'rope': _rope_from_hf(fields, bool(mla)),
+    'rope': rope_from_hf(fields, interleaved=bool(mla)),
     'qkv_bias': family == 'qwen2',
     'qk_norm': family == 'qwen3',
     'mla': mla,
@@ -194,9 +177,7 @@ def _check_understood(fields: dict, family: str) -> None:
     if name in fixed and value is not None and value != fixed[name]:
       raise ValueError(f'{name} {value!r} is not implemented; only {fixed[name]!r} is')
     if name == 'quantization_config' and value:
-      raise ValueError(
-        'quantization_config: quantised weights are not read; convert them to bfloat16 first'
-      )
+      _check_fp8(value)
     if name == 'layer_types' and set(value or ()) - {'full_attention'}:
       raise ValueError(
         f'layer_types {sorted(set(value))} is not implemented; only full_attention is'
@@ -205,24 +186,16 @@ def _check_understood(fields: dict, family: str) -> None:
       raise ValueError(f'field {name} = {value!r} is not understood by {family}')
 
 
-def _rope_from_hf(fields: dict, interleaved: bool) -> Rope:
-  """Both spellings: rope_theta with rope_scaling, and rope_parameters."""
-  spelling = 'rope_parameters' if fields.get('rope_parameters') else 'rope_scaling'
-  scaling = {k: v for k, v in (fields.get(spelling) or {}).items() if v is not None}
-  theta = scaling.pop('rope_theta', None) or _take(fields, 'rope_theta')
-  kinds = {scaling.pop(k) for k in ('rope_type', 'type') if k in scaling} or {'default'}
-  kind = kinds.pop()
-  if kind not in _ROPE_FIELDS or kinds:
-    raise ValueError(f'{spelling}.rope_type {kind!r} is unknown; known: {", ".join(_ROPE_FIELDS)}')
-  if scaling.pop('partial_rotary_factor', 1.0) != 1.0:
-    raise ValueError(f'{spelling}.partial_rotary_factor is not implemented')
-  known = _ROPE_FIELDS[kind]
-  if strange := sorted(set(scaling) - set(known.values())):
-    raise ValueError(
-      f'field {spelling}.{strange[0]} = {scaling[strange[0]]!r} is not understood for {kind}'
-    )
-  values = {ours: _take(scaling, theirs, f'{spelling}.') for ours, theirs in known.items()}
-  return Rope(theta=theta, kind=kind, interleaved=interleaved, **values)
+def _check_fp8(quantization: dict) -> None:
+  """Raises ValueError unless weights are FP8 in blocks, as DeepSeek-V3's are; how they are read is for hf_files."""
+  for name, value in quantization.items():
+    if name in _FP8 and value not in _FP8[name]:
+      raise ValueError(
+        f'quantization_config.{name} {value!r} is not implemented; only {_FP8[name][0]!r} is'
+      )
+  for name in ('quant_method', 'weight_block_size'):
+    if name not in quantization:
+      raise ValueError(f'field quantization_config.{name} is missing')
 
 
 def config_to_hf(cfg: ModelConfig) -> dict:
@@ -238,12 +211,7 @@ def config_to_hf(cfg: ModelConfig) -> dict:
   out |= _fixed(cfg.family, cfg.moe.groups if cfg.moe else 1)
   out |= {theirs: getattr(cfg, ours) for ours, theirs in _FIELDS.items()}
   out['eos_token_id'] = list(cfg.eos) if isinstance(cfg.eos, tuple) else cfg.eos
-  out['rope_theta'], out['rope_scaling'] = cfg.rope.theta, None
-  if cfg.rope.kind != 'default':
-    scaling = {
-      theirs: getattr(cfg.rope, ours) for ours, theirs in _ROPE_FIELDS[cfg.rope.kind].items()
-    }
-    out['rope_scaling'] = {'rope_type': cfg.rope.kind, 'type': cfg.rope.kind, **scaling}
+  out |= rope_to_hf(cfg.rope)
   if cfg.mla:
     out |= {theirs: getattr(cfg.mla, ours) for ours, theirs in _MLA_FIELDS.items()}
     out |= {'q_lora_rank': cfg.mla.q_latent or None, 'num_nextn_predict_layers': cfg.mtp}

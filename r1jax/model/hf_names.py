@@ -4,8 +4,10 @@ DeepSeek's rotary pairs are interleaved in the files as they are here: no weight
 """
 
 import dataclasses
+import itertools
 import math
 import re
+from collections.abc import Iterator
 
 import einops
 import jax.numpy as jnp
@@ -15,7 +17,8 @@ from r1jax.model.attention import Gqa, Mla
 from r1jax.model.layers import Mlp
 from r1jax.model.moe import Moe
 from r1jax.model.sizes import ModelConfig
-from r1jax.model.transformer import Block, Mtp, Transformer, spec
+from r1jax.model.transformer import Block as Layer
+from r1jax.model.transformer import Mtp, Transformer, spec
 from r1jax.model.weights import Weight
 
 # Type of a node of the weight tree -> field -> (name, pattern from the file to us), or for a
@@ -37,7 +40,7 @@ TABLE = {
     'block': ('', None),
     'final_norm': ('shared_head.norm.weight', 'd -> d'),
   },
-  Block: {
+  Layer: {
     'attention_norm': ('input_layernorm.weight', 'd -> d'),
     'attention': ('self_attn.', None),
     'ffn_norm': ('post_attention_layernorm.weight', 'd -> d'),
@@ -84,6 +87,9 @@ MTP_COPIES = {
 }  # written, never read
 
 
+Block = tuple[range, ...]  # indices along every axis
+
+
 @dataclasses.dataclass(frozen=True)
 class Leaf:
   """A leaf of our tree: `counted` leading axes (layers, experts) over tensors of our `shape`."""
@@ -103,19 +109,52 @@ class Leaf:
 
   @property
   def sizes(self) -> dict[str, int]:
+    """Axis of our pattern -> its length."""
     return dict(zip(self.pattern.split(' -> ')[1].split(), self.shape, strict=True))
 
   @property
-  def file_shape(self) -> tuple[int, ...]:
+  def file_axes(self) -> list[list[str]]:
+    """Our axes that make up each axis of the file, the slowest first: '(n h) d' -> [[n, h], [d]]."""
     groups = re.findall(r'\([^)]*\)|\w', self.pattern.split(' -> ')[0])
-    return tuple(math.prod(self.sizes[a] for a in g.strip('()').split()) for g in groups)
+    return [group.strip('()').split() for group in groups]
 
-  def from_file(self, x: np.ndarray) -> np.ndarray:
-    return einops.rearrange(x, self.pattern, **self.sizes)
+  @property
+  def file_shape(self) -> tuple[int, ...]:
+    return tuple(math.prod(self.sizes[a] for a in group) for group in self.file_axes)
 
-  def to_file(self, x: np.ndarray) -> np.ndarray:
+  def pieces(self, block: Block, most: int) -> Iterator[tuple[tuple[int, ...], Block]]:
+    """Block of the leaf -> its tensors' positions and blocks, cut along the file's first axis.
+
+    A piece has at most `most` elements, or one step of that axis.
+    """
+    counted, inner = block[: len(self.counted)], block[len(self.counted) :]
+    axis = list(self.sizes).index(self.file_axes[0][0])
+    rows = inner[axis]
+    step = max(1, most * len(rows) // math.prod(map(len, inner)))
+    for index in itertools.product(*counted):
+      for start in rows[::step]:
+        cut = range(start, min(start + step, rows.stop))
+        yield index, (*inner[:axis], cut, *inner[axis + 1 :])
+
+  def file_block(self, block: Block) -> Block:
+    """Block of a tensor in our axes -> the same block in the file's; only the slowest may be cut."""
+    cut = dict(zip(self.sizes, block, strict=True))
+    out = []
+    for first, *rest in self.file_axes:
+      if any(cut[a] != range(self.sizes[a]) for a in rest):
+        raise ValueError(f'{self.name}: only axis {first} of {self.pattern!r} can be sharded')
+      unit = math.prod(self.sizes[a] for a in rest)
+      out.append(range(cut[first].start * unit, cut[first].stop * unit))
+    return tuple(out)
+
+  def from_file(self, x: np.ndarray, block: Block) -> np.ndarray:
+    """Block of the file's tensor -> the same in our axes, a view of it."""
+    return einops.rearrange(x, self.pattern, **dict(zip(self.sizes, map(len, block), strict=True)))
+
+  def to_file(self, x):
+    """Our tensor -> the file's; traced or not."""
     theirs, ours = self.pattern.split(' -> ')
-    return np.ascontiguousarray(einops.rearrange(x, f'{ours} -> {theirs}', **self.sizes))
+    return einops.rearrange(x, f'{ours} -> {theirs}')
 
 
 def leaves(cfg: ModelConfig) -> dict[str, Leaf]:

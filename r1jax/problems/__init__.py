@@ -2,7 +2,7 @@
 
 import functools
 
-from r1jax.problems import arithmetic, countdown, files
+from r1jax.problems import arithmetic, countdown, files, mixture
 from r1jax.problems.problem import KINDS, SPLITS, STYLES, Problem, ProblemsConfig, is_heldout
 
 __all__ = ['KINDS', 'SPLITS', 'STYLES', 'Problem', 'ProblemsConfig', 'load']
@@ -17,6 +17,8 @@ def load(cfg: ProblemsConfig, split: str) -> tuple[Problem, ...]:
   """
   if split not in SPLITS:
     raise ValueError(f'split={split!r} is unknown; valid: one of {SPLITS}')
+  if cfg.mixture:
+    return mixture.load(cfg, split, load)
   problems = _generated(cfg) if cfg.source in GENERATORS else files.read(cfg)
   heldout = split == 'heldout'
   chosen = tuple(p for p in problems if is_heldout(p, cfg.heldout_fraction) == heldout)

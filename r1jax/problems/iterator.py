@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import grain
 
+from r1jax.problems import mixture
 from r1jax.problems.problem import Problem
 
 # Endless in practice; grain's own endless stream is too long for it to count single problems.
@@ -44,14 +45,18 @@ class ProblemIterator:
 
 
 def problem_iterator(
-  source: Sequence[Problem], seed: int, prompts: int, host_index: int = 0, host_count: int = 1
-) -> ProblemIterator:
+  source: Sequence[Problem], seed: int, prompts: int, host_index: int = 0, host_count: int = 1,
+  weights: Sequence[float] = (),
+) -> ProblemIterator:  # fmt: skip
   """problems -> batches of `prompts` problems for one host, without end.
 
   Each epoch is one shuffle of the source, and epochs follow without a gap, so a batch may end one
   and begin the next (or hold several, when the source is smaller). Hosts deal the batches of ONE
   stream in turn: side by side in host order they are the batch of a single host with `prompts *
   host_count`, so the layout does not change the data, and no problem is seen twice in an epoch.
+
+  weights: of the sources of a mixture (see mixture.load). They are then drawn from in turn, in these proportions, each
+  with epochs of its own.
   """
   if not source:
     raise ValueError('there are no problems to iterate over')
@@ -59,13 +64,23 @@ def problem_iterator(
     raise ValueError(f'prompts={prompts} is not possible; valid: at least 1')
   if not 0 <= host_index < host_count:
     raise ValueError(f'host_index={host_index} is not possible; valid: 0 to {host_count - 1}')
-  stream = grain.MapDataset.source(source).seed(seed).shuffle().repeat(_EPOCHS)
-  batches = stream.batch(prompts, batch_fn=list)[host_index::host_count]
-  return ProblemIterator(batches, _fingerprint(source, seed, prompts * host_count))
+  batches = _stream(source, seed, weights).batch(prompts, batch_fn=list)[host_index::host_count]
+  return ProblemIterator(batches, _fingerprint(source, seed, prompts * host_count, weights))
 
 
-def _fingerprint(source: Sequence[Problem], seed: int, prompts: int) -> str:
-  digest = hashlib.sha256(f'{seed} {prompts}'.encode())
+def _stream(source: Sequence[Problem], seed: int, weights: Sequence[float]) -> grain.MapDataset:
+  parts = mixture.by_source(source, len(weights)) if weights else [source]
+  streams = [
+    grain.MapDataset.source(part).seed((seed + index) % 2**32).shuffle().repeat(_EPOCHS)
+    for index, part in enumerate(parts)
+  ]
+  return grain.MapDataset.mix(streams, weights) if len(streams) > 1 else streams[0]
+
+
+def _fingerprint(
+  source: Sequence[Problem], seed: int, prompts: int, weights: Sequence[float]
+) -> str:
+  digest = hashlib.sha256(f'{seed} {prompts}{list(weights) or ""}'.encode())
   for problem in source:
     digest.update(repr(problem).encode())
   return digest.hexdigest()[:16]

@@ -7,7 +7,13 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-KINDS = ('countdown', 'arithmetic')
+from r1jax.problems import mixture
+
+KINDS = ('countdown', 'arithmetic', 'math', 'code', 'choice', 'instructions')
+GENERATED = ('countdown', 'arithmetic')
+SUFFIXES = ('.jsonl', '.json', '.parquet')
+HUB = re.compile(r'hub:[\w.-]+/[\w.-]+(?:/[\w.-]+)?:.+')  # hub:owner/name[/config]:split
+BROKEN = ('fatal', 'skip')
 STYLES = ('short', 'tinyzero')
 SPLITS = ('train', 'heldout')
 PATIENCE = (
@@ -33,7 +39,9 @@ class Problem:
 class ProblemsConfig:
   """Where problems come from and how hard they are. Raises ValueError on impossible values."""
 
-  source: str = 'countdown'  # 'countdown', 'arithmetic' or the path of a .jsonl file
+  source: str = (
+    'countdown'  # countdown, arithmetic, a .jsonl, .json or .parquet file, hub:owner/name:split
+  )
   numbers_min: int = 3  # operands of the easiest problem
   numbers_max: int = 3  # operands of the hardest problem
   max_number: int = 9  # operands are drawn from 1 to this
@@ -42,10 +50,12 @@ class ProblemsConfig:
   heldout_fraction: float = 0.1  # share of the problems that is never trained on
   seed: int = 0  # of the generator
   count: int = 0  # problems of both splits together, 0 = all that exist
+  kind: str = ''  # of the problems of a file that does not say; '': inferred from their fields
+  broken: str = 'fatal'  # what a line that cannot be read is: 'fatal' or 'skip' (it is said)
+  mixture: tuple[str, ...] = ()  # takes the place of source: 'source:weight' each (mixture.py)
 
   def __post_init__(self):
-    if self.source not in KINDS and not self.source.endswith('.jsonl'):
-      raise _bad('source', self.source, f'one of {KINDS} or the path of a .jsonl file')
+    self._check_source()
     if self.numbers_min < 2:
       raise _bad('numbers_min', self.numbers_min, 'an integer of at least 2')
     if self.numbers_max < self.numbers_min:
@@ -60,6 +70,20 @@ class ProblemsConfig:
       raise _bad('heldout_fraction', self.heldout_fraction, 'at least 0 and below 1, such as 0.1')
     if self.count < 0:
       raise _bad('count', self.count, '0 for all, or a number of problems')
+
+  def _check_source(self) -> None:
+    known = self.source in GENERATED or self.source.endswith(SUFFIXES)
+    if not (known or HUB.fullmatch(self.source)):
+      valid = f"one of {GENERATED}, a file in {', '.join(SUFFIXES)}, or 'hub:owner/name:split'"
+      raise _bad('source', self.source, valid)
+    generated = self.source in GENERATED or self.mixture  # whose entries have kinds of their own
+    if self.kind and (self.kind not in KINDS or generated):
+      raise _bad('kind', self.kind, f"one of {KINDS} for a file, '' for any other source")
+    if self.broken not in BROKEN:
+      raise _bad('broken', self.broken, f'one of {BROKEN}')
+    if len(self.mixture) > mixture.MOST:
+      raise _bad('mixture', f'{len(self.mixture)} sources', f'at most {mixture.MOST}')
+    mixture.parts(self)
 
 
 def _bad(field: str, value: object, valid: str) -> ValueError:

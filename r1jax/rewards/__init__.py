@@ -1,4 +1,4 @@
-"""Rule rewards: accuracy and format, each kept on its own, and their weighted sum (R1, Methods).
+"""Rule rewards: accuracy, format and language, each kept on its own, and their weighted sum (R1, Methods).
 
 No text that a model wrote is executed in this process: checks run in the workers of a pool, and programs in a sandbox.
 """
@@ -10,22 +10,38 @@ from concurrent.futures import Future
 import numpy as np
 
 from r1jax.problems.problem import Problem
-from r1jax.rewards import format
+from r1jax.rewards import format, language
 from r1jax.rewards.pool import Pool
 from r1jax.rewards.verdict import OUTCOMES
 
 
 @dataclasses.dataclass(frozen=True)
 class RewardConfig:
-  """Weights of the parts. The paper calls them equal, but prints no number for the format's."""
+  """Weights of the parts. The paper calls accuracy's and format's equal, but prints no number for the format's.
+
+  language: such as 'en': the thought's share of it is rewarded (R1's second stage of RL); '' where it has no weight.
+  """
 
   accuracy_weight: float = 1.0
   format_weight: float = 0.1
+  language_weight: float = 0.0
+  language: str = ''
 
   def __post_init__(self):
-    for field, weight in dataclasses.asdict(self).items():
+    for part, weight in self.weights().items():
       if not (math.isfinite(weight) and weight >= 0):
-        raise ValueError(f'{field}={weight!r} is not possible; valid: a weight of at least 0')
+        raise ValueError(f'{part}_weight={weight!r} is not possible; valid: a weight of at least 0')
+    if self.language_weight and self.language not in language.SCRIPTS:
+      valid = ', '.join(language.SCRIPTS)
+      raise ValueError(f'language={self.language!r} is unknown; valid: one of {valid}')
+
+  def weights(self) -> dict[str, float]:
+    """Part -> its weight."""
+    return {
+      'accuracy': self.accuracy_weight,
+      'format': self.format_weight,
+      'language': self.language_weight,
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,12 +88,20 @@ class Scoring:
       'accuracy': [verdict.credit for verdict in verdicts],
       'format': [format.well_formed(text) for text in texts],
     }
+    if self.cfg.language_weight:
+      thoughts = map(language.thought_of, texts)
+      values['language'] = [language.consistency(t, self.cfg.language) for t in thoughts]
     shape = (len(self.problems), self.group)
     parts = {name: np.array(x, np.float32).reshape(shape) for name, x in values.items()}
-    weights = {'accuracy': self.cfg.accuracy_weight, 'format': self.cfg.format_weight}
-    total = sum(np.float32(weights[name]) * part for name, part in parts.items())
+    total = sum(self._weights(name) * part for name, part in parts.items())
     outcomes = [OUTCOMES.index(verdict.outcome) for verdict in verdicts]
     return Scores(total, parts, np.array(outcomes, np.int8).reshape(shape))
+
+  def _weights(self, part: str) -> np.ndarray:
+    """[P, 1]: a source of a mixture may have weights of its own, which its problems carry."""
+    usual = self.cfg.weights()[part]
+    own = [p.details.get('reward_weights', {}).get(part, usual) for p in self.problems]
+    return np.array(own, np.float32)[:, None]
 
 
 def score(

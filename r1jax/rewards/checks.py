@@ -16,7 +16,7 @@ class Check:
 CHECKS = {
   'countdown': Check('r1jax.rewards.countdown', 1.0),
   'arithmetic': Check('r1jax.rewards.arithmetic', 1.0),
-  'math': Check('r1jax.rewards.math', 3.0),
+  'math': Check('r1jax.rewards.maths', 3.0),
   'code': Check('r1jax.rewards.code', 75.0),  # it keeps to 60 s by itself, and says what was passed
   'choice': Check('r1jax.rewards.choice', 1.0),
   'instructions': Check('r1jax.rewards.instructions', 5.0),

@@ -29,6 +29,9 @@ BATCH_BYTES = (
   2**15
 )  # less than a pipe holds: nobody ever waits in a write while the other side waits, too
 MIN_MEMORY = 2**28  # with less, Python and numpy may not start
+GATHER_SECONDS = (
+  0.0005  # lets the answers of a batch gather: waking up costs more than a cheap check
+)
 DYING_SECONDS = 1.0  # between the last word of a process and its end
 START_SECONDS = 60.0  # for a worker to start, or to import what a kind needs; not part of a budget
 
@@ -82,6 +85,7 @@ class _Worker:
       poll.register(self.process.stdout, select.POLLIN)
       if not poll.poll(max(self.since + seconds - time.monotonic(), 0) * 1000):
         raise _Late
+      time.sleep(GATHER_SECONDS)
       chunk = os.read(self.process.stdout.fileno(), 2**16)
       if not chunk:
         raise _Died

@@ -12,7 +12,7 @@ import jax
 from r1jax import problems as problems_lib
 from r1jax.checkpoint import Checkpointer, CheckpointError, on_any_process
 from r1jax.config import Experiment, Stage
-from r1jax.model import hf, weights
+from r1jax.model import source, weights
 from r1jax.model.transformer import Transformer, spec
 from r1jax.problems import Problem
 from r1jax.prompts import encode
@@ -117,7 +117,7 @@ class Context:
         return self._trained(stage, done['checkpoint'])
     path = self.experiment.model.path
     if path:
-      return hf.load(path, self.model, self.sharded)[0]
+      return source.load(path, self.model, self.sharded)
     goal = weights.abstract(spec(self.model), self.model, self.sharded)
     shardings = None if self.sharded is None else jax.tree.map(lambda x: x.sharding, goal)
     make = jax.jit(

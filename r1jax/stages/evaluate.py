@@ -1,4 +1,4 @@
-"""Held-out problems -> pass@1 and the mean response length. Samples the policy and changes nothing."""
+"""Held-out problems, or benchmarks -> pass@1 and the mean response length. Samples the policy and changes nothing."""
 
 import dataclasses
 import json
@@ -11,6 +11,7 @@ import numpy as np
 from r1jax import decoding, prompts
 from r1jax.config import Stage
 from r1jax.decoding import SamplingConfig
+from r1jax.evaluation import metrics
 from r1jax.evaluation import run as benchmark_run
 from r1jax.evaluation.benchmarks import Suite
 from r1jax.evaluation.sampling import NOISE, chosen
@@ -50,8 +51,24 @@ def run(cfg: Config, stage: Stage, context: Context) -> dict:
   On the benchmarks of a folder, if there is one. Raises Preempted.
   """
   if cfg.suite.folder:
-    return benchmark_run.run(cfg.suite, cfg.problems, cfg.samples, cfg.sampling, stage, context)
-  return held_out(cfg, stage, context)
+    result = benchmark_run.run(cfg.suite, cfg.problems, cfg.samples, cfg.sampling, stage, context)
+  else:
+    result = held_out(cfg, stage, context)
+  for warning in doubts(result, stage, context):
+    print(f'warning: {warning}', flush=True)
+  return result
+
+
+def doubts(result: dict, stage: Stage, context: Context) -> list[str]:
+  """Warnings where this pass@1 is not far enough from that of an earlier stage which evaluated in the same way."""
+  stages = context.experiment.stages
+  estimate = lambda r: {'value': r['pass@1'], 'ci95': r['ci95']}
+  found = [
+    metrics.doubt(f'pass@1 {earlier.name} and {stage.name}', estimate(done), estimate(result))
+    for earlier in stages[: stages.index(stage)]
+    if earlier.settings == stage.settings and (done := context.result(earlier))
+  ]
+  return [warning for warning in found if warning]
 
 
 def held_out(cfg: Config, stage: Stage, context: Context) -> dict:

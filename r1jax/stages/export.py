@@ -2,38 +2,68 @@
 
 import dataclasses
 import json
+import os
 import time
 from pathlib import Path
 
+from r1jax.checkpoint import on_any_process
 from r1jax.config import Stage
 from r1jax.model import hf, weights
+from r1jax.model.hf_folder import check_free
 from r1jax.model.transformer import spec
 from r1jax.stages.context import Context
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  """path: of the directory, which must not exist; '': <workdir>/<stage>/model. dtype: of the file's tensors."""
+  """path: of the directory, which must not exist; '': <workdir>/<stage>/model. dtype: of the file's tensors.
+
+  shard_gb: size of a file at most, in 10^9 bytes. mtp: write the module for multi-token prediction too.
+  """
 
   path: str = ''
   dtype: str = 'bfloat16'
+  shard_gb: float = 5.0
+  mtp: bool = True
 
   def __post_init__(self):
     if self.dtype not in ('float32', 'bfloat16'):
       raise ValueError(f"dtype={self.dtype!r} is unknown; valid: 'float32' or 'bfloat16'")
+    if not self.shard_gb > 0:
+      raise ValueError(f'shard_gb={self.shard_gb} is not possible; valid: more than 0, such as 5')
 
 
 def run(cfg: Config, stage: Stage, context: Context) -> dict:
   """Writes context.params() -> the stage's result."""
   started = time.time()
   directory = Path(cfg.path) if cfg.path else context.folder(stage) / 'model'
-  model = dataclasses.replace(context.model, param_dtype=cfg.dtype)
-  goal = weights.abstract(spec(model), model)
-  params = weights.cast(context.params(), goal)
-  hf.export(params, model, directory, context.tokenizer)
-  (directory / 'README.md').write_text(card(context))
+  begun = is_begun(context.folder(stage), directory)
+  if not begun:
+    check_free(directory)
+    _begin(context.folder(stage), directory)
+  if not on_any_process(begun and directory.exists() and any(directory.iterdir())):
+    hf.export(
+      context.params(), context.model, directory, context.tokenizer, dtype=cfg.dtype, mtp=cfg.mtp,
+      shard_bytes=int(cfg.shard_gb * 1e9), texts={'README.md': card(context)},
+    )  # fmt: skip
   print(f'{stage.name}: written to {directory}', flush=True)
   return {'steps': 0, 'seconds': time.time() - started, 'path': str(directory)}
+
+
+def is_begun(folder: Path, directory: Path) -> bool:
+  """Whether this stage has found the directory free before: what is there now, it has written, and completely.
+
+  A process can be killed after the directory got its name and before the stage is noted as done.
+  """
+  note = folder / 'begun.json'
+  return note.is_file() and json.loads(note.read_text()) == str(directory.absolute())
+
+
+def _begin(folder: Path, directory: Path) -> None:
+  folder.mkdir(parents=True, exist_ok=True)
+  temporary = folder / f'begun.{os.getpid()}.tmp'
+  temporary.write_text(json.dumps(str(directory.absolute())))
+  os.replace(temporary, folder / 'begun.json')
 
 
 def card(context: Context) -> str:

@@ -16,7 +16,7 @@ from r1jax.explore import Groups, choose, join, scored_when_done
 from r1jax.mesh import data_ways
 from r1jax.objective import PolicyLoss
 from r1jax.optimizer import OptimizerConfig
-from r1jax.problems import Problem
+from r1jax.problems import Problem, mixture
 from r1jax.problems.iterator import ProblemIterator, problem_iterator
 from r1jax.rewards import RewardConfig, Scoring
 from r1jax.rollout import end_tokens, generate
@@ -152,11 +152,16 @@ class Learner:
     )  # fmt: skip
     # Every host draws the same problems and makes the same batch; its devices take their rows of it.
     self.problems: ProblemIterator = problem_iterator(
-      context.problems('train'), context.experiment.seed, cfg.prompts_per_step
-    )
+      context.problems('train'), context.experiment.seed, cfg.prompts_per_step,
+      weights=mixture.weights(context.experiment.problems),
+    )  # fmt: skip
     self.drawn = 0  # problems, ever: the id of a prompt's noise
     self.minibatches: list[dict] = []  # of the rollout, in the order in which they are learned from
     self.timing: dict[str, float] = {}
+    self.told = (
+      0,
+      0,
+    )  # checks that raised, and completions that were quarantined, of which a warning was given
 
   def state(self) -> dict:
     """What a checkpoint keeps: data position, and the rest of the rollout."""
@@ -247,7 +252,20 @@ class Learner:
     groups = Groups(problems, rollouts, scoring.scores(), scoring.texts())
     self._took('rollout', generated - started)
     self._took('reward', time.perf_counter() - generated)
+    self._warn_of_checks()
     return groups
+
+  def _warn_of_checks(self) -> None:
+    """Checks that raised or killed their workers since the last rollout: what they judged earned nothing."""
+    pool, told = self.context.pool, self.told
+    self.told = pool.errors, len(pool.quarantined)
+    if pool.errors > told[0]:
+      self.trainer.report.warn(
+        f'unparseable: {pool.errors - told[0]} checks raised an error, which is a bug of the check; `python -m '
+        'r1jax.rewards` names it for a file of completions'
+      )
+    for problem, reason in pool.quarantined[told[1] :]:
+      self.trainer.report.warn(f'timeout: a completion of problem {problem} {reason}')
 
   def _took(self, phase: str, seconds: float) -> None:
     self.timing[phase] = self.timing.get(phase, 0.0) + seconds

@@ -14,6 +14,7 @@ from r1jax import state as state_lib
 from r1jax.batch import Batch, BatchShape
 from r1jax.config import Stage
 from r1jax.model.sizes import ModelConfig
+from r1jax.model.transformer import Transformer, spec
 from r1jax.optimizer import OptimizerConfig
 from r1jax.report import Report, RolloutLog
 from r1jax.stages.context import Context, Preempted
@@ -28,7 +29,10 @@ class TrainingError(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-  """All that the update is compiled for."""
+  """All that the update is compiled for.
+
+  spec_of: ModelConfig -> what is trained, as a tree of Weight. start: the policy -> what training begins with.
+  """
 
   model: ModelConfig
   optimizer: OptimizerConfig
@@ -36,6 +40,8 @@ class Program:
   loss: Loss
   shape: BatchShape
   temperature: float = 1.0
+  spec_of: Callable[[ModelConfig], Transformer] = spec
+  start: Callable[[Transformer], Transformer] = lambda policy: policy
 
 
 class Trainer:
@@ -56,7 +62,11 @@ class Trainer:
     self.report = Report(
       context.workdir, stage.name, total, sample_every, enabled=jax.process_index() == 0
     )
-    self._kept = {'master': context.experiment.model.master, 'reference': reference}
+    self._kept = {
+      'master': context.experiment.model.master,
+      'reference': reference,
+      'spec_of': program.spec_of,
+    }
     self._rule = optimizer_lib.optimizer(program.optimizer, program.model)
     self._seconds, self._since = 0.0, time.time()
     self.state: state_lib.State | None = None
@@ -75,8 +85,8 @@ class Trainer:
     step = self.checkpointer.latest(before)
     if step is None:
       self.state = state_lib.init(
-        self.context.take_params(self.stage), self.context.root_key(), self.program.model, self._rule,
-        self.context.sharded, **self._kept,
+        self.program.start(self.context.take_params(self.stage)), self.context.root_key(), self.program.model,
+        self._rule, self.context.sharded, **self._kept,
       )  # fmt: skip
       return None
     goal = state_lib.abstract(self.program.model, self._rule, self.context.sharded, **self._kept)

@@ -1,0 +1,132 @@
+"""A policy -> a directory in Hugging Face layout, one tensor at a time; the directory appears when it is complete."""
+
+import dataclasses
+import functools
+import json
+import math
+import os
+import pathlib
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from r1jax.model.hf_config import config_to_hf
+from r1jax.model.hf_files import DTYPES, INDEX
+from r1jax.model.hf_folder import whole
+from r1jax.model.hf_names import Leaf, leaves, tensors
+from r1jax.model.sizes import ModelConfig
+from r1jax.model.transformer import Transformer
+
+SHARD_BYTES = 5 * 10**9
+_SAMPLING = {'do_sample': True, 'temperature': 0.6, 'top_p': 0.95}  # DeepSeek-R1's README
+
+
+def export(
+  params: Transformer, cfg: ModelConfig, directory, tokenizer=None, *, dtype: str | None = None,
+  mtp: bool = True, shard_bytes: int = SHARD_BYTES, texts: dict[str, str] | None = None,
+) -> None:  # fmt: skip
+  """Writes safetensors (with an index if sharded), both config files, the tokenizer and `texts` by file name.
+
+  dtype: of the file's tensors, the parameters' if None (a router's bias stays fp32). mtp: whether the module for
+  multi-token prediction is written. On several hosts all of them call this and the first one writes. Raises
+  FileExistsError if something is there already; after any error, nothing of this export is left.
+  """
+  cfg = dataclasses.replace(cfg, param_dtype=dtype or cfg.param_dtype, mtp=cfg.mtp if mtp else 0)
+  config = config_to_hf(cfg)
+  with whole(directory) as partial:
+    _write_tensors(params, cfg, partial, shard_bytes)
+    if jax.process_index() == 0:
+      _write_texts(config, tokenizer, texts or {}, partial)
+
+
+def write_json(path: pathlib.Path, value: dict) -> None:
+  path.write_text(json.dumps(value, indent=2) + '\n')
+
+
+def _write_texts(config: dict, tokenizer, texts: dict[str, str], directory: pathlib.Path) -> None:
+  """Everything but the tensors."""
+  write_json(directory / 'config.json', config)
+  tokens = {name: config[name] for name in ('bos_token_id', 'eos_token_id')}
+  write_json(directory / 'generation_config.json', tokens | _SAMPLING)
+  if tokenizer is not None:
+    tokenizer.save(directory)
+  for name, text in texts.items():
+    (directory / name).write_text(text)
+
+
+def _write_tensors(
+  params: Transformer, cfg: ModelConfig, directory: pathlib.Path, shard_bytes: int
+) -> None:
+  table, plan = leaves(cfg), tensors(cfg)
+  size = {t: table[p].dtype.itemsize * math.prod(table[p].shape) for t, (p, _) in plan.items()}
+  shards = _shards(size, shard_bytes)
+  names = [f'model-{n:05d}-of-{len(shards):05d}.safetensors' for n in range(1, len(shards) + 1)]
+  names = names if len(shards) > 1 else ['model.safetensors']
+  values = {
+    jax.tree_util.keystr(path): x for path, x in jax.tree_util.tree_leaves_with_path(params)
+  }
+  for name, shard in zip(names, shards, strict=True):
+    parts = {t: (table[plan[t][0]], values[plan[t][0]], plan[t][1]) for t in shard}
+    _write_shard(directory / name, parts)
+  if len(shards) > 1 and jax.process_index() == 0:
+    where = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
+    index = {'metadata': {'total_size': sum(size.values())}, 'weight_map': where}
+    write_json(directory / INDEX, index)
+
+
+def _write_shard(path: pathlib.Path, parts: dict[str, tuple[Leaf, jax.Array, tuple]]) -> None:
+  """Tensor name -> (leaf, its array, position in it), as one file. OSError names the file and the tensor."""
+  parts = dict(sorted(parts.items(), key=lambda x: -x[1][0].dtype.itemsize))  # keeps them aligned
+  path = path if jax.process_index() == 0 else pathlib.Path(os.devnull)
+  written = 'its header'
+  try:
+    with open(path, 'wb') as file:
+      file.write(_header({tensor: leaf for tensor, (leaf, _, _) in parts.items()}))
+      for tensor, (leaf, x, index) in parts.items():
+        written = tensor
+        file.write(_on_host(x, index, leaf).reshape(-1).view(np.uint8))
+  except OSError as e:
+    raise OSError(e.errno, f'cannot write {written}: {e.strerror}', str(path)) from e
+
+
+def _header(table: dict[str, Leaf]) -> bytes:
+  """Tensor name -> Leaf, in their order in the file -> what a safetensors file begins with."""
+  content, start = {'__metadata__': {'format': 'pt'}}, 0
+  kinds = {dtype: name for name, dtype in DTYPES.items()}
+  for tensor, leaf in table.items():
+    stop = start + leaf.dtype.itemsize * math.prod(leaf.shape)
+    content[tensor] = {
+      'dtype': kinds[leaf.dtype],
+      'shape': leaf.file_shape,
+      'data_offsets': [start, stop],
+    }
+    start = stop
+  text = json.dumps(content, separators=(',', ':')).encode()
+  text += b' ' * (-len(text) % 8)
+  return len(text).to_bytes(8, 'little') + text
+
+
+def _on_host(x: jax.Array, index: tuple[int, ...], leaf: Leaf) -> np.ndarray:
+  """Array of a leaf -> its tensor at `index` as the file has it."""
+  part = _part(x, index, leaf)
+  if part.is_fully_addressable:
+    return np.asarray(part)
+  return multihost_utils.process_allgather(part, tiled=True)
+
+
+@functools.partial(jax.jit, static_argnames='leaf')
+def _part(x: jax.Array, index: tuple, leaf: Leaf) -> jax.Array:
+  return leaf.to_file(x[index]).astype(leaf.dtype)
+
+
+def _shards(size: dict[str, int], most: int) -> list[list[str]]:
+  """Tensors in order, cut where a shard would pass `most` bytes."""
+  shards, room = [], 0
+  for tensor, n in size.items():
+    if not shards or n > room:
+      shards.append([])
+      room = most
+    shards[-1].append(tensor)
+    room -= n
+  return shards

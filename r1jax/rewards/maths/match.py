@@ -1,0 +1,160 @@
+"""Is one answer the other? Both as maths.answer reads them; the first is the reference."""
+
+import functools
+from fractions import Fraction
+
+from r1jax.rewards.maths import units
+from r1jax.rewards.maths.expr import Expr, Num, Op, Sym, walk
+from r1jax.rewards.maths.structure import Answer, Many, Relation, Text, Value
+from r1jax.rewards.maths.value import exact, proportional, same
+
+_HUNDRED = Num(Fraction(100))
+
+
+def matches(gold: Answer, answer: Answer, in_percent: bool = False) -> bool:
+  """in_percent: the question asks for a percentage, so that a reference of 50 means 50%."""
+  match = functools.partial(matches, in_percent=in_percent)
+  if isinstance(answer, Many) and answer.kind == 'chain':
+    return _names_agree(gold, answer) and all(match(gold, item) for item in answer.items)
+  if isinstance(gold, Many) and gold.kind == 'chain':
+    return _names_agree(gold, answer) and match(gold.items[-1], answer)
+  if isinstance(gold, Value) and isinstance(answer, Value):
+    return _names_agree(gold, answer) and _values(gold, answer, in_percent)
+  if isinstance(gold, Text) or isinstance(answer, Text):
+    return _words(gold) is not None and _words(gold) == _words(answer)
+  if isinstance(gold, Many) and isinstance(answer, Many):
+    return _names_agree(gold, answer) and _collections(gold, answer, match)
+  if isinstance(gold, Many | Relation) and isinstance(answer, Many | Relation):
+    return _relations(gold, answer)
+  return (
+    _relations(gold, answer)
+    if Relation in (type(gold), type(answer))
+    else _single(gold, answer, match)
+  )
+
+
+def _names_agree(gold: Answer, answer: Answer) -> bool:
+  """`x = 5` is not `y = 5`; 5 is either."""
+  names = {side.name for side in (gold, answer) if getattr(side, 'name', '')}
+  return len(names) < 2
+
+
+def _words(side: Answer) -> tuple[str, ...] | None:
+  if isinstance(side, Text):
+    return tuple(word for word in side.words if word not in ('the', 'a', 'an'))
+  if isinstance(side, Value) and not side.unit and isinstance(side.expr, Op):
+    letters = [node.name for node in walk(side.expr) if isinstance(node, Sym)]
+    return (''.join(letters).lower(),) if _only_products(side.expr) else None
+  return None
+
+
+def _only_products(expr: Expr) -> bool:
+  return all(isinstance(node, Sym) or getattr(node, 'name', '') == 'mul' for node in walk(expr))
+
+
+def _values(gold: Value, answer: Value, in_percent: bool) -> bool:
+  if units.known(gold.unit) and units.known(answer.unit) and gold.unit != answer.unit:
+    return False
+  if 'degree' in (gold.unit, answer.unit) and gold.unit != answer.unit:
+    return _angles(gold, answer)
+  if gold.modulus or answer.modulus:
+    return _residues(gold, answer)
+  if gold.percent == answer.percent:
+    return same(gold.expr, answer.expr)
+  if answer.percent:
+    return same(_percent(gold.expr), answer.expr) or (in_percent and same(gold.expr, answer.expr))
+  return same(gold.expr, answer.expr) or same(gold.expr, _percent(answer.expr))
+
+
+def _percent(expr: Expr) -> Expr:
+  return Op('mul', (expr, _HUNDRED))
+
+
+def _angles(gold: Value, answer: Value) -> bool:
+  """Degrees on one side only: the other leaves the sign out, or is in radians."""
+  degrees, other = (gold, answer) if gold.unit == 'degree' else (answer, gold)
+  if Sym('pi') not in walk(other.expr):
+    return same(gold.expr, answer.expr)
+  radians = Op('div', (Op('mul', (degrees.expr, Sym('pi'))), Num(Fraction(180))))
+  return same(radians, other.expr)
+
+
+def _residues(gold: Value, answer: Value) -> bool:
+  if gold.modulus and answer.modulus:
+    modulus, residues = exact(gold.modulus), (exact(gold.expr), exact(answer.expr))
+    if not modulus or None in residues:
+      return same(gold.modulus, answer.modulus) and same(gold.expr, answer.expr)
+    return same(gold.modulus, answer.modulus) and (residues[0] - residues[1]) % modulus == 0
+  return same(gold.expr, answer.expr)
+
+
+def _collections(gold: Many, answer: Many, match) -> bool:
+  kinds = {gold.kind, answer.kind}
+  if gold.kind == answer.kind == 'set':
+    return _covers(gold.items, answer.items, match) and _covers(answer.items, gold.items, match)
+  if kinds == {'union'} or kinds <= {'list', 'set'}:
+    return _unordered(gold.items, answer.items, match)
+  if kinds <= {'tuple', 'interval'}:
+    return gold.brackets == answer.brackets and _ordered(gold.items, answer.items, match)
+  if len(kinds) == 1 or kinds == {'tuple', 'list'}:
+    return _ordered(gold.items, answer.items, match)
+  return False
+
+
+def _covers(all_of: tuple, some: tuple, match) -> bool:
+  """Sets may repeat an element."""
+  return all(any(match(one, other) for other in some) for one in all_of)
+
+
+def _ordered(gold: tuple, answer: tuple, match) -> bool:
+  return len(gold) == len(answer) and all(match(a, b) for a, b in zip(gold, answer))
+
+
+def _unordered(gold: tuple, answer: tuple, match) -> bool:
+  """Each element once. Equality is transitive, so that the first that fits will do."""
+  if len(gold) != len(answer):
+    return False
+  left = list(answer)
+  for item in gold:
+    found = next((at for at, other in enumerate(left) if match(item, other)), None)
+    if found is None:
+      return False
+    del left[found]
+  return True
+
+
+def _single(gold: Answer, answer: Answer, match) -> bool:
+  """A collection against a value: only one of a single element can be it."""
+  many, value = (gold, answer) if isinstance(gold, Many) else (answer, gold)
+  if many.kind not in ('set', 'list') or len(many.items) != 1:
+    return False
+  return match(many.items[0], value) if many is gold else match(value, many.items[0])
+
+
+def _relations(gold: Answer, answer: Answer) -> bool:
+  """Two equations or inequalities, one a multiple of the other. `y = 2x` is one, too."""
+  left, right = _as_relation(gold), _as_relation(answer)
+  if left is None or right is None or left.op != right.op:
+    return False
+  sides = [Op('sub', (side.left, side.right)) for side in (left, right)]
+  return proportional(*sides, positive=left.op in ('<', '\\le'))
+
+
+def _as_relation(side: Answer) -> Relation | None:
+  if isinstance(side, Relation):
+    return side
+  if isinstance(side, Value) and side.name and not side.unit:
+    return Relation('=', Sym(side.name), side.expr)
+  return _bound(side) if isinstance(side, Many) and side.kind == 'interval' and side.name else None
+
+
+def _bound(side: Many) -> Relation | None:
+  """x < 1 was read as an interval; it is an inequality beside -x > -1."""
+  low, high = (item.expr for item in side.items)
+  if low == Op('neg', (Sym('infinity'),)):
+    return Relation('<' if side.brackets[1] == ')' else '\\le', Sym(side.name), high)
+  return (
+    Relation('<' if side.brackets[0] == '(' else '\\le', low, Sym(side.name))
+    if high == Sym('infinity')
+    else None
+  )

@@ -1,0 +1,45 @@
+"""What an answer can be: the structures that maths.answer reads and maths.match compares."""
+
+import dataclasses
+
+from r1jax.rewards.maths.expr import Expr
+
+
+@dataclasses.dataclass(frozen=True)
+class Value:
+  """An expression and what is written around it. unit: in one spelling, '' without. name: 'x' of `x = 5`."""
+
+  expr: Expr
+  unit: str = ''
+  percent: bool = False
+  modulus: Expr | None = None
+  name: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Many:
+  """kind: 'list' (no brackets), 'set', 'union', 'tuple', 'interval', 'matrix' (of rows, which are tuples), 'ratio' or
+  'chain' (equal to each other: `10/2 = 5`). brackets: of a tuple or interval, as '(]'.
+  """
+
+  kind: str
+  items: tuple
+  brackets: str = ''
+  name: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Relation:
+  """left OP right, OP one of = < \\le \\ne."""
+
+  op: str
+  left: Expr
+  right: Expr
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+  words: tuple[str, ...]
+
+
+Answer = Value | Many | Relation | Text

@@ -1,0 +1,186 @@
+"""What people and models write for an answer -> tokens of LaTeX with one spelling for each thing.
+
+A token is a number, a letter, a command (`\\frac`), a mark, or words in quotes (`"cm"`): text, a unit, a label.
+"""
+
+import re
+import unicodedata
+
+# Far above any answer; they bound the work for any text.
+MAX_CHARS = 1000
+MAX_DEPTH = 40
+
+FUNCTIONS = frozenset(
+  (
+    'sin', 'cos', 'tan', 'cot', 'sec', 'csc', 'arcsin', 'arccos', 'arctan', 'sinh', 'cosh', 'tanh', 'log',
+    'lg', 'ln', 'exp',
+  )
+)  # fmt: skip
+OPEN = frozenset(('(', '[', '{', '\\{', '\\lfloor', '\\lceil', '\\langle', '\\matrix'))
+CLOSE = frozenset((')', ']', '}', '\\}', '\\rfloor', '\\rceil', '\\rangle', '\\endmatrix'))
+
+_SUPERSCRIPT = str.maketrans('⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ', '0123456789-+n')
+_CHARS = {
+  '−': '-', '–': '-', '—': '-', '⁄': '/', '∕': '/', '÷': '/', '×': '*', '·': '*', '⋅': '*', '∗': '*',
+  '≤': r'\le ', '≥': r'\ge ', '≠': r'\ne ', '≡': r'\equiv ', '≈': r'\approx ', '∞': r'\infty ', '∪': r'\cup ',
+  '∈': r'\in ', '±': r'\pm ', '∓': r'\mp ', '√': r'\sqrt ', '°': '"degree"', 'π': r'\pi ', '∠': r'\angle ',
+  'θ': r'\theta ', 'α': r'\alpha ', 'β': r'\beta ', 'λ': r'\lambda ', '∅': r'\emptyset ', '、': ',', '。': '.',
+  '〜': '~', '€': '"euro"', '£': '"pound"', '¥': '"yen"', '₹': '"rupee"', '¢': '"cent"', '⟨': r'\langle ',
+  '⟩': r'\rangle ', '“': ' ', '”': ' ', '`': ' ', '"': ' ',
+}  # fmt: skip
+_SAME = {
+  'dfrac': 'frac', 'tfrac': 'frac', 'cfrac': 'frac', 'leq': 'le', 'leqslant': 'le', 'geq': 'ge', 'geqslant': 'ge',
+  'lt': '<', 'gt': '>', 'neq': 'ne', 'cdot': '*', 'times': '*', 'ast': '*', 'div': '/', 'lbrace': '{', 'rbrace': '}',
+  'lbrack': '[', 'rbrack': ']', 'varnothing': 'emptyset', 'mod': 'pmod', 'bmod': 'pmod', 'dbinom': 'binom',
+  'tbinom': 'binom', 'lvert': '|', 'rvert': '|', 'vert': '|', 'mid': '|', 'to': 'rightarrow', 'colon': ':',
+}  # fmt: skip
+_MARKS = frozenset('<>*/[]|:')
+_REWRITES = tuple(
+  (re.compile(pattern), new)
+  for pattern, new in (
+    (r'\\!\s*', ''),
+    (r'\\\$', '"dollar"'),
+    (r'\\(?:left|right)\s*\.', ' '),
+    (r'\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|quad|qquad)(?![a-zA-Z])', ' '),
+    (r'(?<!\\)\\[,;: ]|~', ' '),
+    (r'\{,\}', ','),
+    (r'\\begin\{(?:[pb]|small)?(?:matrix|array)\}(?:\{[lcr| ]*\})?', r' \\matrix '),
+    (r'\\end\{(?:[pb]|small)?(?:matrix|array)\}', r' \\endmatrix '),
+    (r'\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree(?![a-zA-Z])', ' "degree" '),
+    (r'\\%', '%'),
+    (r'\*\*', '^'),
+    (r'(?<!\\)\\[()\[\]]', ' '),
+    (r'(?<=\s)!=', r'\\ne '),  # 5!=120 is a factorial
+    (r'<=', r'\\le '),
+    (r'>=', r'\\ge '),
+    (r'\\(?:mathrm|mathit)\s*\{([ei])\}', r' \1 '),
+    (r'\\(?:mathbf|mathbb|mathcal|boldsymbol|vec|hat)\s*\{([a-zA-Z])\}', r' \1 '),
+    (r'(?<=\d)[eE](?=[+-]?\d)\+?(-?\d+)', r'*10^{\1}'),
+    (r'\^\s*(-?\d+)', r'^{\1}'),
+    (r'(?<![\d.^_])(\d+)\s+(\d+)\s*/\s*(\d+)(?![\d.])', r'\1\\frac{\2}{\3}'),
+  )
+)
+_TEXT = re.compile(
+  r'\\(?:text(?:bf|it|rm|sf|normal)?|mathrm|mathbf|mathsf|mbox|hbox|operatorname)\s*\{([^{}]*)\}'
+)
+_REPEATING = re.compile(r'(\d*)\.(\d*)\\overline\s*\{(\d+)\}')
+_THOUSANDS = re.compile(r'(?<![\d.,])\d{1,3}(?:(?:,\d{3})+|(?: \d{3})+)(?![\d,]\d|\d)')
+_TOKEN = re.compile(
+  r'"[^"]*"|\\[a-zA-Z]+|\\.|\d+(?:\.\d+)?|\.\d+|[A-Za-z]+|[^\W\d_A-Za-z]+|\S', re.DOTALL
+)
+_SHORT_WORDS = frozenset(
+  (
+    'yes', 'no', 'odd', 'the', 'is', 'are', 'not', 'all', 'none', 'dne', 'cm', 'mm', 'km', 'kg', 'mg', 'ml',
+    'ft', 'mph', 'sq', 'in', 'of', 'per', 'day', 'hr', 'min', 'sec', 'lb', 'way', 'so',
+  )
+)  # fmt: skip
+_SEPARATORS = frozenset(('or', 'and', '或', '或者', '和', '及', '又は', 'または'))
+
+
+def tokenize(text: str) -> list[str]:
+  """'$x = \\dfrac12$' -> ['x', '=', '\\frac', '1', '2']; ValueError for a text that no answer needs."""
+  if len(text) > MAX_CHARS:
+    raise ValueError(f'longer than {MAX_CHARS} characters')
+  tokens = [token for raw in _TOKEN.findall(_clean(text)) for token in _expand(raw)]
+  depth = deepest = 0
+  for token in tokens:
+    depth += (token in OPEN) - (token in CLOSE)
+    deepest = max(deepest, depth)
+    if depth < 0:
+      raise ValueError(f'{token} closes nothing')
+  if depth:
+    raise ValueError('a bracket is not closed')
+  if deepest > MAX_DEPTH:
+    raise ValueError(f'brackets nested deeper than {MAX_DEPTH}')
+  return tokens
+
+
+def enclosed(tokens: list[str], left: str, right: str) -> bool:
+  """One bracket from the first token to the last?"""
+  if len(tokens) < 2 or tokens[0] != left or tokens[-1] != right:
+    return False
+  depth = 0
+  for at, token in enumerate(tokens):
+    depth += (token in OPEN) - (token in CLOSE)
+    if depth == 0:
+      return at == len(tokens) - 1
+  return False
+
+
+def split(tokens: list[str], marks) -> list[list[str]]:
+  """tokens -> the parts between the marks that stand outside of brackets; empty ones are left out."""
+  parts, depth = [[]], 0
+  for token in tokens:
+    depth += (token in OPEN) - (token in CLOSE)
+    if depth == 0 and token in marks:
+      parts.append([])
+    else:
+      parts[-1].append(token)
+  return [part for part in parts if part or len(parts) == 1]
+
+
+def with_depth(tokens: list[str]):
+  depth = 0
+  for token in tokens:
+    depth += (token in OPEN) - (token in CLOSE)
+    yield token, depth
+
+
+def _clean(text: str) -> str:
+  text = re.sub('[⁰¹²³⁴-⁹⁻⁺ⁿ]+', lambda m: '^{' + m[0].translate(_SUPERSCRIPT) + '}', text)
+  text = re.sub('[¼-¾⅐-⅞]', _vulgar, text)
+  text = unicodedata.normalize('NFKC', text)
+  text = ''.join(_CHARS.get(c, c) for c in text)
+  text = _TEXT.sub(lambda m: re.sub(r'[a-zA-Z]+', r'"\g<0>"', m[1].join('  ')), text)
+  for pattern, new in _REWRITES:
+    text = pattern.sub(new, text)
+  text = text.replace('$', ' "dollar" ' if text.count('$') == 1 else ' ')
+  text = _REPEATING.sub(_repeating, text)
+  text = _THOUSANDS.sub(_thousands, text)
+  return text.strip().rstrip('.;,: \n') if not text.rstrip().endswith('...') else text
+
+
+def _vulgar(match: re.Match) -> str:
+  top, bottom = unicodedata.normalize('NFKC', match[0]).split('⁄')
+  return rf'\frac{{{top}}}{{{bottom}}}'
+
+
+def _repeating(match: re.Match) -> str:
+  """0.1\\overline{6} is (16 - 1) / 90."""
+  whole, fixed, cycle = match.groups()
+  top = int(whole + fixed + cycle) - int(whole + fixed or 0)
+  return rf'(\frac{{{top}}}{{{"9" * len(cycle) + "0" * len(fixed)}}})'
+
+
+def _thousands(match: re.Match) -> str:
+  """Inside a bracket commas separate: (1,234) is a point."""
+  before = match.string[: match.start()]
+  inside = sum(before.count(c) for c in ('(', '[', r'\{')) - sum(
+    before.count(c) for c in (')', ']', r'\}')
+  )
+  return match[0] if inside > 0 else re.sub('[ ,]', '', match[0])
+
+
+def _expand(raw: str) -> list[str]:
+  """A raw token -> tokens: letters are symbols unless they spell a function or a word."""
+  if raw.startswith('\\') and raw[1:].isalpha():
+    name = _SAME.get(raw[1:], raw[1:])
+    if raw[1:] in ('lbrace', 'rbrace'):
+      return ['\\' + name]
+    return [name if name in _MARKS else '\\' + name]
+  word = raw.strip('"').lower()
+  if word in _SEPARATORS:
+    return [',']
+  if word == 'mod':
+    return ['\\pmod']
+  if word in ('percent', 'percentage', 'pct'):
+    return ['%']
+  if not raw[0].isalpha():
+    return [raw]
+  if word in FUNCTIONS or word in ('sqrt', 'pi', 'frac'):
+    return ['\\' + word]
+  if word in ('infinity', 'inf', 'infty'):
+    return ['\\infty']
+  if not raw.isascii() or len(raw) > 3 or word in _SHORT_WORDS:
+    return [f'"{raw}"']
+  return list(raw)

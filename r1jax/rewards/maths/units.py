@@ -1,0 +1,127 @@
+"""Units and other words behind a number, each in one spelling."""
+
+SIGNS = {
+  '"dollar"': 'dollar',
+  '"euro"': 'euro',
+  '"pound"': 'pound',
+  '"yen"': 'yen',
+  '"rupee"': 'rupee',
+}
+SCALES = {
+  'hundred': 100, 'thousand': 10**3, 'million': 10**6, 'billion': 10**9, 'trillion': 10**12, 'dozen': 12,
+  '万': 10**4, '億': 10**8, '亿': 10**8,
+}  # fmt: skip
+_SPELLINGS = {
+  'mm': 'millimeter millimetre 毫米',
+  'cm': 'centimeter centimetre 厘米',
+  'm': 'meter metre 米',
+  'km': 'kilometer kilometre 公里 千米',
+  'inch': 'inches',
+  'foot': 'ft feet',
+  'yard': 'yd',
+  'mile': 'mi',
+  'mg': 'milligram',
+  'g': 'gram 克',
+  'kg': 'kilogram 千克 公斤',
+  'lb': 'pound-mass',
+  'ml': 'milliliter millilitre',
+  'l': 'liter litre 升',
+  'second': 'sec s 秒',
+  'minute': 'min 分钟',
+  'hour': 'hr h 小时 時間',
+  'day': '天 日',
+  'week': '周 週間',
+  'month': '',
+  'year': 'yr 年',
+  'degree': 'deg 度',
+  'radian': 'rad',
+  'cent': '',
+  'dollar': 'usd',
+  'euro': 'eur',
+  'pound': '',
+  'yen': '円',
+  'yuan': '元',
+  'rupee': '',
+  'newton': '',
+  'joule': '',
+  'watt': '',
+  'degreec': '',
+  'degreef': '',
+}
+_KNOWN = {name: unit for unit, names in _SPELLINGS.items() for name in (unit, *names.split())}
+_CHINESE_POWERS = {'平方': '^2', '立方': '^3'}
+_POWERS = {'square': '^2', 'sq': '^2', 'cubic': '^3', 'squared': '^2', 'cubed': '^3'}
+_MARKS = frozenset(('/', '^', '{', '}', '2', '3', '-', '1', '.', '*'))
+_NO_UNIT = frozenset(
+  (
+    'not', 'is', 'isn', 'less', 'more', 'least', 'most', 'about', 'if', 'but', 'than', 'to', 'wrong', 'incorrect',
+    'maybe', 'either', 'plus', 'minus', 'times', 'half', 'except', 'with', 'where', 'when', 'unless', 'instead',
+  )
+)  # fmt: skip
+_MAX_WORDS = 4
+
+
+def singular(word: str) -> str:
+  """'ways' -> 'way'; short words and those in -ss stay."""
+  return word[:-1] if len(word) > 3 and word.endswith('s') and not word.endswith('ss') else word
+
+
+def peel(tokens: list[str], has_function: bool) -> tuple[list[str], str, int]:
+  """tokens of a value -> (those of the number, its unit in one spelling, the scale of a word like 'million').
+
+  A degree stays with a function: `\\sin 30^\\circ`. Raises ValueError where words are no unit.
+  """
+  sign = tokens[0] if tokens and tokens[0] in SIGNS else ''
+  rest = tokens[1:] if sign else tokens
+  start = next((at for at, token in enumerate(rest) if at and _is_word(token)), len(rest))
+  tail = rest[start:]
+  if has_function or any(not _is_word(token) and token not in _MARKS for token in tail):
+    return _letters(rest) if tail else (rest, SIGNS.get(sign, ''), 1)
+  words = [token.strip('"').lower() for token in tail]
+  if sum(map(_is_word, tail)) > _MAX_WORDS or any(word in _NO_UNIT for word in words):
+    raise ValueError(f'not a unit: {" ".join(words)}')
+  scale = 1
+  while words and singular(words[0]) in SCALES:
+    scale *= SCALES[singular(words.pop(0))]
+  return rest[:start], SIGNS.get(sign, '') or _spelling(words), scale
+
+
+def _is_word(token: str) -> bool:
+  return token.startswith('"')
+
+
+def _letters(tokens: list[str]) -> tuple[list[str], str, int]:
+  """`20 "degree" C`; anything else is for the parser of expressions to judge."""
+  if tokens[-1] in ('C', 'F') and tokens[-2] == '"degree"':
+    return tokens[:-2], f'degree{tokens[-1].lower()}', 1
+  return tokens, '', 1
+
+
+def _spelling(words: list[str]) -> str:
+  """['square', 'centimeters'] -> 'cm^2'."""
+  unit, power = '', ''
+  for word in words:
+    name = singular(word)
+    if word in _POWERS and not unit:
+      power = _POWERS[word]
+    elif word in _POWERS:
+      unit += _POWERS[word]
+    elif word == 'per':
+      unit += '/'
+    elif word == 'mph':
+      unit += 'mile/hour'
+    elif word[:2] in _CHINESE_POWERS and word[2:] in _KNOWN:
+      unit += _KNOWN[word[2:]] + _CHINESE_POWERS[word[:2]]
+    elif word not in ('{', '}', '.'):
+      unit += _KNOWN.get(word, _KNOWN.get(name, name)) + power
+      power = ''
+  return unit
+
+
+def known(unit: str) -> bool:
+  """Made of measures only, or a base? 'apple' and 'way' are not, and say nothing against another word."""
+  return (
+    unit.startswith('base ')
+    or bool(unit)
+    and all(part.split('^')[0] in _KNOWN for part in unit.replace('*', '/').split('/'))
+  )

@@ -1,0 +1,219 @@
+"""What is equal and, above all, what is not; and that no text takes long."""
+
+import collections
+import pathlib
+import re
+from fractions import Fraction
+
+import pytest
+
+from r1jax.problems import Problem
+from r1jax.rewards.__main__ import read as read_cases
+from r1jax.rewards.maths import answer_of, check
+from r1jax.rewards.maths.answer import read
+from r1jax.rewards.maths.expr import Num, Op, Sym, parse
+from r1jax.rewards.maths.structure import Many, Value
+from r1jax.rewards.maths.text import MAX_DEPTH, tokenize
+from r1jax.rewards.maths.value import TooLarge, exact, same
+from r1jax.rewards.pool import Pool
+
+CORPUS = pathlib.Path(__file__).parent / 'data' / 'adversarial_math.jsonl'
+
+
+def n(value):
+  return Num(Fraction(value))
+
+
+def outcome(gold, answer, prompt='?'):
+  return check(f'\\boxed{{{answer}}}', Problem(0, 'math', prompt, gold)).outcome
+
+
+def test_the_corpus_through_the_pool():
+  """No false positive at all, and no more than one false negative in a hundred."""
+  cases = read_cases(str(CORPUS))
+  with Pool(2, budgets={'math': 20.0}) as pool:
+    found = pool.check([case[:2] for case in cases])
+    assert pool.errors == 0 and pool.quarantined == []
+  expected = [case[2] for case in cases]
+  paid = [case[1].id for case, v in zip(cases, found) if v.credit and case[2] != 'right']
+  missed = [case[1].id for case, v in zip(cases, found) if not v.credit and case[2] == 'right']
+  assert paid == []
+  assert len(missed) <= 0.01 * expected.count('right')
+  assert [v.outcome for v in found if not v.credit].count('timeout') == 0
+  assert sum(v.outcome != e for v, e in zip(found, expected)) <= 0.01 * len(cases)
+
+
+def test_the_corpus_is_varied():
+  cases = read_cases(str(CORPUS))
+  counts = collections.Counter(expected for _, _, expected in cases)
+  assert (
+    len(cases) >= 300 and min(counts['right'], counts['wrong']) >= 150 and counts['bad_gold'] >= 5
+  )
+  assert len({(p.answer, p.prompt, completion) for completion, p, _ in cases}) == len(cases)
+
+
+@pytest.mark.parametrize(
+  'text, tokens',
+  [
+    ('$x = \\dfrac12$', ['x', '=', '\\frac', '12']),
+    ('1,234', ['1234']),
+    ('(1,234)', ['(', '1', ',', '234', ')']),
+    ('5 \\text{ cm}', ['5', '"cm"']),
+    ('（３，４）', ['(', '3', ',', '4', ')']),
+    ('x²', ['x', '^', '{', '2', '}']),
+    ('90°', ['90', '"degree"']),
+    ('a or b', ['a', ',', 'b']),
+    ('ab', ['a', 'b']),
+    ('sin x', ['\\sin', 'x']),
+    ('1.5e3', ['1.5', '*', '10', '^', '{', '3', '}']),
+  ],
+)
+def test_tokens(text, tokens):
+  assert tokenize(text) == tokens
+
+
+@pytest.mark.parametrize(
+  'text, expected',
+  [
+    ('1+2*3', Op('add', (n(1), Op('mul', (n(2), n(3)))))),
+    ('1-2-3', Op('sub', (Op('sub', (n(1), n(2))), n(3)))),
+    ('1/2x', Op('mul', (Op('div', (n(1), n(2))), Sym('x')))),
+    ('-2^2', Op('neg', (Op('pow', (n(2), n(2))),))),
+    ('2^{3^4}', Op('pow', (n(2), Op('pow', (n(3), n(4)))))),
+    ('\\frac12', Op('div', (n(1), n(2)))),
+    ('\\frac{1}{23}', Op('div', (n(1), n(23)))),
+    ('3\\frac{1}{2}', Op('add', (n(3), Op('div', (n(1), n(2)))))),
+    ('3\\frac{5}{2}', Op('mul', (n(3), Op('div', (n(5), n(2)))))),
+    ('\\sqrt[3]{2}', Op('root', (n(3), n(2)))),
+    ('x_1', Sym('x_1')),
+    ('\\sin 2x', Op('sin', (Op('mul', (n(2), Sym('x'))),))),
+    ('\\sin^2 x', Op('pow', (Op('sin', (Sym('x'),)), n(2)))),
+    ('|x-1|', Op('abs', (Op('sub', (Sym('x'), n(1))),))),
+  ],
+)
+def test_expressions(text, expected):
+  assert parse(tokenize(text)) == expected
+
+
+def test_a_postfix_binds_closer_than_a_sign():
+  assert exact(parse(tokenize('-3!'))) == -6
+  assert exact(parse(tokenize('2^{3!}'))) == 64
+  for text in ('2^3!', '5!!'):  # may mean either of two things
+    with pytest.raises(ValueError, match='!|factorial'):
+      parse(tokenize(text))
+
+
+@pytest.mark.parametrize(
+  'text, value',
+  [
+    ('3\\frac{1}{2}', Fraction(7, 2)), ('-3\\frac{1}{2}', Fraction(-7, 2)), ('0.1\\overline{6}', Fraction(1, 6)),
+    ('\\sqrt[3]{-8}', -2), ('8^{2/3}', 4), ('\\sqrt{\\frac{9}{4}}', Fraction(3, 2)), ('4^{-1/2}', Fraction(1, 2)),
+    ('\\binom{10}{3}', 120), ('5!', 120), ('\\lfloor -2.5\\rfloor', -3), ('\\lceil 2.1\\rceil', 3), ('|-5|', 5),
+    ('(-1)^{101}', -1), ('\\frac{0}{5}', 0), ('2^{-3}', Fraction(1, 8)),
+  ],
+)  # fmt: skip
+def test_exact_values(text, value):
+  assert exact(parse(tokenize(text))) == value
+
+
+def test_what_is_not_rational_has_no_exact_value():
+  for text in ('\\sqrt{2}', '\\pi', 'x', '\\sqrt{-4}', '\\sin 0', '(1/2)!'):
+    assert exact(parse(tokenize(text))) is None
+
+
+@pytest.mark.parametrize(
+  'text', ['9^{9^{9}}', '(10^9)!', '2^{200000}', '10^{-10^{9}}', '\\binom{99999}{5}']
+)
+def test_what_is_too_large(text):
+  with pytest.raises(TooLarge):
+    exact(parse(tokenize(text)))
+
+
+def test_equality_needs_every_digit():
+  """sqrt(10^k + 1) and 10^(k/2) differ first in the digit k; 1000 digits are compared."""
+  for k in (10, 100, 400):
+    a, b = (parse(tokenize(text)) for text in (f'\\sqrt{{10^{{{k}}}+1}}', f'10^{{{k // 2}}}+0\\pi'))
+    assert not same(a, b)
+  assert same(*(parse(tokenize(t)) for t in ('\\sqrt{3+2\\sqrt2}', '1+\\sqrt2')))
+
+
+def test_structures():
+  assert read(tokenize('(1,2]')) == Many('interval', (Value(n(1)), Value(n(2))), '(]')
+  assert read(tokenize('1<x\\le 2')) == Many('interval', (Value(n(1)), Value(n(2))), '(]', 'x')
+  assert read(tokenize('\\{1\\}')) == Many('set', (Value(n(1)),))
+  assert read(tokenize('n=1,2')) == Many('list', (Value(n(1)), Value(n(2))))
+  assert read(tokenize('y=2,x=1')) == Many(
+    'tuple', (Value(n(1), name='x'), Value(n(2), name='y')), '()', 'x,y'
+  )
+  assert read(tokenize('12\\text{ square centimeters}')) == Value(n(12), 'cm^2')
+  assert read(tokenize('3\\pmod 7')) == Value(n(3), modulus=n(7))
+  assert read(tokenize('50\\%')) == Value(n(50), percent=True)
+
+
+@pytest.mark.parametrize(
+  'completion, answer',
+  [
+    ('\\boxed{1} or $\\boxed{\\frac{1}{2}}$', '1, \\frac{1}{2}'),
+    ('\\boxed{1}, \\boxed{1}', '1'),
+    ('\\boxed{1} \\boxed{2}', '2'),
+    ('\\boxed{1}, then \\boxed{2}', '2'),
+    ('\\boxed{\\{1\\}}', '\\{1\\}'),
+    ('\\boxed{1} \\boxed{2', '1'),
+    ('<think>\\boxed{1}</think><answer> 2 </answer>', '2'),
+    ('<answer>1</answer> \\boxed{2}', '2'),
+    ('\\boxed{}', ''),
+    ('no', None),
+    ('<answer></answer>', None),
+  ],
+)
+def test_the_answer_of_a_completion(completion, answer):
+  assert answer_of(completion) == answer
+
+
+@pytest.mark.parametrize(
+  'pair',
+  [
+    ('1/2004!', '1/2006!'),
+    ('x', '|x|'),
+    ('x=5', 'y=5'),
+    ('(1,2)', '(2,1)'),
+    ('1/3', '0.333'),
+    ('50', '5\\%'),
+    ('5 cm', '5 m'),
+  ],
+)
+def test_not_equal_either_way(pair):
+  assert outcome(*pair) == outcome(*pair[::-1]) == 'wrong'
+
+
+def test_every_correct_answer_of_the_corpus_is_its_own_reference():
+  """Equality is reflexive: an answer that is read, taken as the reference, accepts itself."""
+  for completion, problem, expected in read_cases(str(CORPUS)):
+    answer = answer_of(completion)
+    if expected == 'right' and problem.prompt.startswith('Solve'):
+      found = check(f'\\boxed{{{answer}}}', Problem(0, 'math', '', answer))
+      assert found.outcome == 'right', (problem.id, found)
+
+
+@pytest.mark.parametrize(
+  'text',
+  [
+    '1+' * 149 + '1', 'x!' * 149, '(' * 100_000, '{' * 100_000 + '}' * 100_000, '\\boxed{' * 50_000,
+    '\\boxed{' * 50_000 + '}' * 50_000, '9' * 1_000_000,
+    '\\frac' * 100_000, '<answer>' * 100_000, '1+' * 300_000 + '1', '\\text{' * 100_000,
+    '\\sqrt' * 150, '-' * 900 + '1',
+    '(' * MAX_DEPTH + '1' + ')' * MAX_DEPTH, '1,' * 450, '1^' * 300 + '1', '\\sin' * 200 + 'x', 'x!' * 300, '0.' * 400,
+    '|' * 900, '1\\pm' * 100 + '1', '((x+1)^9+1)^9' * 50, 'x^{' * 35 + '9' + '}' * 35,
+    '9,999' * 150, '\\overline{' * 80,
+  ],
+  ids=lambda text: f'{re.sub(r"[^a-z0-9(]", "", text[:12])}-{len(text)}',
+)  # fmt: skip
+def test_no_text_takes_long_or_raises(text):
+  """In the pool, which would call an exception an error and kill what takes more than a second."""
+  problems = [Problem(0, 'math', 'Find 1.', '1'), Problem(1, 'math', 'Find 1.', text[:1000])]
+  pairs = [
+    (c, p) for p in problems for c in (text, f'\\boxed{{{text}}}', f'<answer>{text}</answer>')
+  ]
+  with Pool(1) as pool:
+    found = pool.check(pairs)
+    assert pool.errors == 0 and all(v.outcome != 'timeout' for v in found)
