@@ -194,7 +194,7 @@ def test_what_is_not_possible(field, value):
 def make_context(workdir, mesh) -> Context:
   """Both stages of experiments/preference.py, on its tiny_dense."""
   c = experiment_file.get_config()
-  c.helpful.steps = c.safety.steps = STEPS
+  c.helpful.steps = STEPS
   stages = tuple(
     Stage(k, 'preference', build(stage_module.Config, c[k].to_dict(), k), k) for k in ('helpful', 'safety')
   )  # fmt: skip
