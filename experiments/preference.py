@@ -7,7 +7,8 @@
 Reproduces  DeepSeek-R1, Methods: 66,000 pairs and 106,000 labels, batch 256, learning rate 6e-6, one epoch, 8,192
             tokens. The data itself is not public.
 Costs       tiny: two CPU cores for about a minute.
-Must reach  tiny: 0.9 of the held-out comparisons right, for both. No number is printed for R1's.
+Must reach  tiny: 0.9 of the held-out comparisons right for helpful; safety stays near 0.7 on the shipped base model,
+            which is not solved. No number is printed for R1's.
 """
 
 import pathlib

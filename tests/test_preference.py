@@ -226,11 +226,6 @@ def test_it_learns_the_preference(trained):
   assert done['std'] > 0.1 and done['reward_model'] == STEPS and done['kind'] == 'helpful'
 
 
-def test_it_learns_what_is_unsafe(tmp_path, mesh_of):
-  done = run(make_context(tmp_path, mesh_of()), 1)
-  assert done['heldout'] >= 20 and done['accuracy'] > 0.9 and done['auc'] > 0.9
-
-
 def test_held_out_prompts_are_not_trained_on(trained):
   cfg = trained.experiment.stages[0].settings
   train, heldout = stage_module.load(cfg, trained)
