@@ -7,8 +7,8 @@
 Reproduces  DeepSeek-R1, Methods: 66,000 pairs and 106,000 labels, batch 256, learning rate 6e-6, one epoch, 8,192
             tokens. The data itself is not public.
 Costs       tiny: two CPU cores for about a minute.
-Must reach  tiny: 0.9 of the held-out comparisons right for helpful; safety stays near 0.7 on the shipped base model,
-            which is not solved. No number is printed for R1's.
+Must reach  tiny: 0.9 of the held-out comparisons right, for both. What they are about (numbers) is known to the base
+            model; words that it has never seen are not learned from so few labels. No number is printed for R1's.
 """
 
 import pathlib
@@ -47,4 +47,4 @@ def tiny(c):
   """Half a minute on two cores."""
   c.source = str(DATA / f'{c.kind}.jsonl')
   c.texts_per_step, c.longest, c.micro_batch = 16, 80, 2560
-  c.heldout_fraction, c.steps, c.learning_rate = 0.2, 30, 1e-3
+  c.heldout_fraction, c.steps, c.learning_rate = 0.2, 30, 5e-4

@@ -5,7 +5,7 @@ config        ConfigDict -> frozen dataclasses; what is wrong with a config is s
 stages/       grpo, sft, preference, evaluate, export: one file a stage
 problems/     1  Countdown, arithmetic, files and their layouts, mixtures; the text of the tiny base models
 prompts       2  a problem -> the tokens that the policy continues, with tokenizer and chat (chat templates)
-rollout       3  prompts -> groups of completions; decoding is its device side, sampling draws a token
+rollout       3  prompts -> groups of completions; decoding is its device side, sampling draws a token, speculative two
 rewards/      4  completions -> rewards: a check for each kind of problem, pool runs them, sandbox runs programs
 advantage     5  rewards -> advantages
 batch         6  sequences -> packed rows; explore and stages/minibatches put 1 to 6 together

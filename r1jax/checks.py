@@ -25,7 +25,8 @@ from r1jax.problems import Problem
 from r1jax.problems import texts as texts_lib
 from r1jax.prompts import encode
 from r1jax.report import RolloutLog
-from r1jax.stages import export
+from r1jax.rewards.learned import described
+from r1jax.stages import export, preference
 from r1jax.stages.context import Context
 
 SOME = 1000  # generated problems that are looked at; all of them take minutes where there are many
@@ -150,6 +151,12 @@ def _check_data(stage: Stage, context: Context) -> None:
     section = 'problems' if source == texts_lib.BASE_TEXT else stage.section
     with _points_to(f'{section}.source', source, 'base_text or a .jsonl file'):
       texts_lib.load(source, experiment.problems, experiment.prompt.template)
+  if stage.kind == 'preference':
+    source = stage.settings.source
+    with _points_to(f'{stage.section}.source', source, 'a .jsonl file'):
+      preference.read(source, stage.settings.kind)
+  if stage.kind == 'grpo':
+    _check_preference_reward(stage, experiment)
   if stage.kind == 'export' and stage.settings.path:
     path = Path(stage.settings.path)
     taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
@@ -157,6 +164,15 @@ def _check_data(stage: Stage, context: Context) -> None:
       raise ConfigError(
         f'{stage.section}.path={str(path)!r} exists and is not empty; valid: a new directory'
       )
+
+
+def _check_preference_reward(stage: Stage, experiment: Experiment) -> None:
+  """Its models are there, or are made by a stage before it."""
+  before = {s.name for s in experiment.stages[: experiment.stages.index(stage)]}
+  for kind, path in experiment.preference_reward.models(stage.name).items():
+    if path not in before:
+      with _points_to(f'preference_reward.{kind}', path, 'the folder of a preference stage'):
+        described(path)
 
 
 def _some_problems(experiment: Experiment, split: str) -> tuple[Problem, ...]:

@@ -13,6 +13,7 @@ from r1jax.algorithms import Algorithm, algorithm
 from r1jax.fields import ConfigError, check, suggest, type_name
 from r1jax.model import sizes
 from r1jax.model.sizes import ModelConfig
+from r1jax.preference import PreferenceConfig
 from r1jax.problems import ProblemsConfig
 from r1jax.prompts import TEMPLATES
 from r1jax.stages import KINDS
@@ -114,6 +115,7 @@ class Experiment:
   problems: ProblemsConfig
   prompt: PromptConfig
   stages: tuple[Stage, ...]
+  preference_reward: PreferenceConfig = PreferenceConfig()
 
   def __post_init__(self):
     if not NAME.fullmatch(self.name):
@@ -127,6 +129,7 @@ PARTS = {
   'mesh': MeshConfig,
   'problems': ProblemsConfig,
   'prompt': PromptConfig,
+  'preference_reward': PreferenceConfig,
 }
 PLAIN = {'name': str, 'seed': int, 'stages': tuple[str, ...]}
 NAME = re.compile(r'[A-Za-z0-9_][A-Za-z0-9_.-]*')

@@ -13,10 +13,11 @@ import numpy as np
 from flax import struct
 
 from r1jax import mesh as mesh_lib
-from r1jax import sampling
+from r1jax import sampling, speculative
 from r1jax.mesh import shard
 from r1jax.model import cache as cache_lib
 from r1jax.model.cache import Cache
+from r1jax.model.mtp import mtp_entries
 from r1jax.model.sizes import ModelConfig
 from r1jax.model.transformer import UNSTACKED_LAYERS, Transformer, forward, logits, unstack
 
@@ -36,6 +37,9 @@ class SamplingConfig:
   min_tokens: int = 0
   stop: tuple[str, ...] = ()
   slots: int = 0  # rows decoded at once; 0: all of them
+  speculative: bool = (
+    False  # two tokens a step where the MTP module's draft is kept; the same distribution
+  )
 
   def __post_init__(self):
     valid = {
@@ -83,7 +87,8 @@ def shapes_of(prompts: int, group: int, longest: int, how: SamplingConfig, ways:
 @struct.dataclass
 class Slots:
   """B rows being decoded: hidden [B, D] of the newest token, key data [B, 2], position [B] of the token to come,
-  count [B] of tokens drawn. Which rows hold a sample is the host's business.
+  count [B] of tokens drawn. Which rows hold a sample is the host's business. Of speculative rows `hidden` is their
+  prompt's, the cache ends with the MTP block's entries and has a column for every row.
   """
 
   cache: Cache
@@ -91,6 +96,7 @@ class Slots:
   keys: jax.Array
   position: jax.Array
   count: jax.Array
+  draft: speculative.Draft | None = None
 
 
 @struct.dataclass
@@ -105,17 +111,23 @@ class Prompts:
   keys: jax.Array
 
 
-@functools.partial(jax.jit, static_argnames=('cfg', 'group'))
+@functools.partial(jax.jit, static_argnames=('cfg', 'group', 'drafts'))
 def prefill(
-  w: Transformer, tokens, lengths, ids, step_key, cfg: ModelConfig, group: int
+  w: Transformer, tokens, lengths, ids, step_key, cfg: ModelConfig, group: int, drafts: bool = False
 ) -> Prompts:
-  """tokens [P, Tp] aligned on the right, lengths [P], ids [P] -> Prompts."""
+  """tokens [P, Tp] aligned on the right, lengths [P], ids [P] -> Prompts.
+
+  drafts: with the MTP block's entries. Their last column wants a token that is not drawn yet: it is written again.
+  """
   width = tokens.shape[1]
   positions = jnp.maximum(jnp.arange(width) - (width - lengths[:, None]), 0)
   out = forward(unstack(w), cfg, tokens, positions, keep_entries=True)
   sample = jnp.arange(len(ids) * group)
   keys = sampling.row_keys(step_key, ids[sample // group], sample % group)
-  return Prompts(out.entries, out.hidden[:, -1], lengths, jax.random.key_data(keys))
+  entries = out.entries
+  if drafts:
+    entries += (mtp_entries(w, cfg, out.hidden, jnp.roll(tokens, -1, axis=1), positions),)
+  return Prompts(entries, out.hidden[:, -1], lengths, jax.random.key_data(keys))
 
 
 @functools.partial(jax.jit, static_argnames='columns')
@@ -135,24 +147,27 @@ def _constrain(slots: Slots) -> Slots:
   rows = jax.tree.map(
     lambda x: shard(x, 'batch', *[None] * (x.ndim - 1)), slots.replace(cache=None)
   )
-  return rows.replace(cache=Cache(entries, shard(slots.cache.column)))
+  column = shard(slots.cache.column, *['batch'] * slots.cache.column.ndim)
+  return rows.replace(cache=Cache(entries, column))
 
 
 @functools.partial(jax.jit, donate_argnums=0)
 def insert(slots: Slots, prompts: 'Prompts', prompt: jax.Array, sample: jax.Array) -> Slots:
   """Start new samples: row b takes prompt[b] and sample[b]'s key (-1: keeps what it has), ending at the column."""
-  new, width = prompt >= 0, prompts.entries[0][0].shape[-2]
+  new, width, column = prompt >= 0, prompts.entries[0][0].shape[-2], slots.cache.column
+  own = column.ndim > 0  # a row that has a column of its own begins at the left
+  start = 0 if own else column - width
 
   def place(old, entry):
-    column = slots.cache.column - width
-    there = jax.lax.dynamic_slice_in_dim(old, column, width, axis=-2)
+    there = jax.lax.dynamic_slice_in_dim(old, start, width, axis=-2)
     entry = jnp.take(entry, prompt, axis=-4, mode='clip').astype(old.dtype)
     here = jnp.where(new[:, None, None, None], entry, there)
-    return jax.lax.dynamic_update_slice_in_dim(old, here, column, axis=-2)
+    return jax.lax.dynamic_update_slice_in_dim(old, here, start, axis=-2)
 
+  entries = jax.tree.map(place, slots.cache.entries, prompts.entries)
   return _constrain(
-    Slots(
-      cache=Cache(jax.tree.map(place, slots.cache.entries, prompts.entries), slots.cache.column),
+    slots.replace(
+      cache=Cache(entries, jnp.where(new, width, column) if own else column),
       hidden=jnp.where(new[:, None], prompts.hidden[prompt], slots.hidden),
       keys=jnp.where(new[:, None], prompts.keys[sample], slots.keys),
       position=jnp.where(new, prompts.lengths[prompt], slots.position),
@@ -163,18 +178,24 @@ def insert(slots: Slots, prompts: 'Prompts', prompt: jax.Array, sample: jax.Arra
 
 @functools.partial(jax.jit, static_argnames=('cfg', 'how', 'eos'), donate_argnums=1)
 def decode(
-  w: Transformer,
-  slots: Slots,
-  live: jax.Array,
-  cfg: ModelConfig,
-  how: SamplingConfig,
-  eos: tuple[int, ...],
-):
-  """Draw up to CHUNK tokens in each live [B] row -> (slots, tokens, logprob [B, CHUNK], steps taken)."""
+  w: Transformer, slots: Slots, live: jax.Array, cfg: ModelConfig, how: SamplingConfig, eos: tuple[int, ...]
+):  # fmt: skip
+  """Draw up to CHUNK tokens in each live [B] row -> (slots, tokens, logprob [B, CHUNK], steps taken).
+
+  Speculative rows draw different numbers of them: these follow, and how many were drafts that were kept, both [B].
+  """
+  w = unstack(w)  # once, and not in every step
+  run = _decode if slots.draft is None else speculative.decode
+  slots, *drawn = run(w, slots, shard(live, 'batch'), cfg, how, eos, CHUNK)
+  return _constrain(slots), *(shard(x, *[None] * x.ndim) for x in drawn)
+
+
+def _decode(w, slots, live, cfg, how, eos, chunk: int):
+  """One token a step in every row, all of them in the same column."""
 
   def more(carry):
     _, live, _, _, step = carry
-    return (step < CHUNK) & jnp.any(live)
+    return (step < chunk) & jnp.any(live)
 
   def one(carry):
     slots, live, tokens, logprob, step = carry
@@ -183,10 +204,9 @@ def decode(
     logprob = jax.lax.dynamic_update_slice(logprob, log_p[:, None], (0, step))
     out = forward(w, cfg, token[:, None], slots.position[:, None], cache=slots.cache)
     moved = live.astype(jnp.int32)
-    slots = Slots(
+    slots = slots.replace(
       cache=Cache(out.entries, slots.cache.column + 1),
       hidden=out.hidden[:, 0],
-      keys=slots.keys,
       position=slots.position + moved,
       count=slots.count + moved,
     )
@@ -195,32 +215,27 @@ def decode(
     )
     return slots, live & ~ended, tokens, logprob, step + 1
 
-  w = unstack(w)  # once, and not in every step
-  blank = jnp.zeros((live.shape[0], CHUNK))
-  start = (slots, shard(live, 'batch'), blank.astype(jnp.int32), blank, jnp.int32(0))
+  blank = jnp.zeros((live.shape[0], chunk))
+  start = (slots, live, blank.astype(jnp.int32), blank, jnp.int32(0))
   slots, _, tokens, logprob, steps = jax.lax.while_loop(more, one, start)
-  return _constrain(slots), shard(tokens, None, None), shard(logprob, None, None), shard(steps)
+  return slots, tokens, logprob, steps
 
 
 def _draw(w: Transformer, slots: Slots, how: SamplingConfig, eos: tuple[int, ...]):
   """The next token of every row and its log-probability [B]."""
-  z = logits(w, slots.hidden)
-  blocked = None
-  if how.min_tokens:
-    ends = jnp.zeros(z.shape[-1], bool).at[jnp.asarray(eos, jnp.int32)].set(True)
-    blocked = ends & (slots.count < how.min_tokens)[:, None]
+  log_p = sampling.target(logits(w, slots.hidden), slots.count, how, eos)
   if how.temperature == 0:
-    return sampling.greedy(sampling.distribution(z, blocked=blocked))
-  log_p = sampling.distribution(
-    z, temperature=how.temperature, top_k=how.top_k, top_p=how.top_p, blocked=blocked
-  )
+    return sampling.greedy(log_p)
   return sampling.draw(log_p, jax.random.wrap_key_data(slots.keys), slots.count)
 
 
-def empty_slots(cfg: ModelConfig, rows: int, columns: int, width: int) -> Slots:
+def empty_slots(
+  cfg: ModelConfig, rows: int, columns: int, width: int, drafts: bool = False
+) -> Slots:
   """Slots with no sample in any row, `width` columns in use."""
   first = cfg.moe.first_dense if cfg.moe else cfg.layers
   stacks = [(first,), (cfg.layers - first,)] if cfg.layers > UNSTACKED_LAYERS else [()] * cfg.layers
+  stacks += [()] * drafts
   entries = tuple(
     tuple(
       np.zeros((*layers, rows, heads, columns, size), cfg.compute_dtype)
@@ -232,6 +247,10 @@ def empty_slots(cfg: ModelConfig, rows: int, columns: int, width: int) -> Slots:
   counts, keys = np.zeros(rows, np.int32), np.zeros((rows, 2), np.uint32)
   hidden = np.zeros((rows, cfg.embed), cfg.compute_dtype)
   slots = Slots(Cache(entries, np.int32(width)), hidden, keys, counts, counts)
+  if drafts:
+    slots = slots.replace(
+      cache=Cache(entries, counts + np.int32(width)), draft=speculative.empty(hidden)
+    )
   return jax.device_put(slots, mesh_lib.slot_shardings(slots))
 
 
@@ -247,7 +266,8 @@ def warm_up(
   """Compile every program that a rollout of these shapes can need, two at a time, without decoding a token."""
   blank = np.zeros((shapes.prompts, shapes.width), np.int32)
   ones = np.ones(shapes.prompts, np.int32)
-  prompts = prefill(w, *on_device((blank, ones, ones, jax.random.key(0))), cfg, shapes.group)
+  inputs = on_device((blank, ones, ones, jax.random.key(0)))
+  prompts = prefill(w, *inputs, cfg, shapes.group, how.speculative)
   mesh = mesh_lib.get_mesh()
 
   def compile_one(size):
@@ -261,7 +281,7 @@ def warm_up(
 
 def _compile(w, prompts, cfg, shapes, how, eos, rows, columns):
   """The programs whose input is slots of `rows` rows and `columns` columns."""
-  empty = lambda: empty_slots(cfg, rows, columns, shapes.width)
+  empty = lambda: empty_slots(cfg, rows, columns, shapes.width, how.speculative)
   decode(w, empty(), on_device(np.zeros(rows, bool)), cfg, how, eos)
   if rows == shapes.rows[0]:
     nobody = np.full(rows, -1, np.int32)

@@ -11,6 +11,7 @@ from r1jax.advantage import group_variance
 from r1jax.batch import Batch, Example, Places, spread, unpack
 from r1jax.problems import Problem
 from r1jax.rewards import Scores, Scoring
+from r1jax.rewards.learned import drift
 from r1jax.rollout import Rollouts
 
 
@@ -83,6 +84,8 @@ def choose(groups: Groups, which: np.ndarray) -> Groups:
     r.length[index],
     r.truncated[index],
     r.decoded,
+    r.drafted,
+    r.accepted,
   )
   parts = {name: x[index] for name, x in s.parts.items()}
   scores = Scores(s.total[index], parts, s.outcomes[index])
@@ -101,6 +104,8 @@ def join(a: Groups, b: Groups) -> Groups:
     both('length'),
     both('truncated'),
     ra.decoded + rb.decoded,
+    ra.drafted + rb.drafted,
+    ra.accepted + rb.accepted,
   )
   parts = {name: np.concatenate([x, b.scores.parts[name]]) for name, x in a.scores.parts.items()}
   of_both = lambda name: np.concatenate([getattr(a.scores, name), getattr(b.scores, name)])
@@ -121,8 +126,10 @@ def metrics_of(part: Groups) -> dict[str, float]:
     'groups_without_variance': 1.0 - group_variance(rewards).mean(),
   }
   found |= {name: x.mean() for name, x in part.scores.parts.items()}
+  if part.rollouts.drafted:  # in speculative decoding, over the whole rollout
+    found['acceptance'] = np.float64(part.rollouts.accepted / part.rollouts.drafted)
   rates = {name: share for name, share in part.scores.rates().items() if name != 'right'}
-  return {name: x.item() for name, x in found.items()} | rates
+  return {name: x.item() for name, x in found.items()} | rates | drift(part.scores)
 
 
 def per_token(values: np.ndarray, rollouts: Rollouts, places: Places) -> np.ndarray:

@@ -79,11 +79,15 @@ def _prompts(settings) -> tuple[int, int]:
 
 def _training(experiment: Experiment, settings, mesh) -> list[str]:
   """Shapes of an update, bytes of its state, and what the traced program returns."""
-  model, ways = experiment.model.config(), mesh_lib.data_ways(mesh)
+  model, spec_of = experiment.model.config(), spec
+  if hasattr(settings, 'trained'):  # not the policy
+    model, spec_of = settings.trained(model)
+  ways = mesh_lib.data_ways(mesh)
   rule = optimizer.optimizer(settings.optimizer, model)
   kept = {
     'master': experiment.model.master,
     'reference': getattr(settings, 'uses_reference', False),
+    'spec_of': spec_of,
   }
   goal = state.abstract(model, rule, mesh, **kept)
   if hasattr(settings, 'prompts_per_step'):
@@ -92,6 +96,8 @@ def _training(experiment: Experiment, settings, mesh) -> list[str]:
   else:
     sequences, longest = settings.texts_per_step, settings.longest
   shape = batch_shape(sequences, longest, settings.micro_batch, ways)
+  if hasattr(settings, 'shape'):
+    shape = settings.shape(ways)
   plain = state.abstract(model, rule, **kept)
   traced = jax.eval_shape(
     lambda s, b: update.update(s, b, model, settings.optimizer, settings.update, settings.loss()),

@@ -23,7 +23,8 @@ class Rollouts:
 
   prompts: P arrays of tokens. tokens, logprob [P, G, Tc]: zero from `length` on. length [P, G] counts EOS.
   truncated [P, G]: neither EOS nor a stop string came. logprob: under the distribution drawn from.
-  decoded: rows times steps that the device computed.
+  decoded: rows times tokens of each that the device computed. drafted, accepted: tokens that the MTP module has
+  proposed in speculative decoding, and those that were kept.
   """
 
   prompts: list[np.ndarray]
@@ -32,6 +33,8 @@ class Rollouts:
   length: np.ndarray
   truncated: np.ndarray
   decoded: int = 0
+  drafted: int = 0
+  accepted: int = 0
 
   @property
   def live_share(self) -> float:
@@ -53,23 +56,27 @@ def generate(
   Noise is folded from (step key, prompt id, sample id, position in the completion), so that a sample does
   not depend on what else is in the batch. `poll` is called before every chunk; what it raises ends the
   rollout. `watch` is told of every chunk: sample p * G + g, its new tokens, whether they are its last.
-  Raises ValueError for what `shapes` are not made for.
+  Raises ValueError for what `shapes` are not made for, and for drafts from a model that has no MTP module.
   """
   shapes = shapes or shapes_of(len(prompts), group, max(map(len, prompts)), how)
   _check(prompts, group, shapes)
+  if how.speculative and not cfg.mtp:
+    raise ValueError(f'speculative=True needs an MTP module and {cfg.name} has none; valid: False')
   eos = end_tokens(tokenizer)
   ready = decoding.prefill(
-    w, *_pad(prompts, prompt_ids, shapes), decoding.on_device(step_key), cfg, group
+    w, *_pad(prompts, prompt_ids, shapes), decoding.on_device(step_key), cfg, group, how.speculative
   )
   queue = _Queue(prompts, group, how, shapes, tokenizer)
-  slots = decoding.empty_slots(cfg, shapes.rows[0], shapes.columns[0], shapes.width)
+  slots = decoding.empty_slots(
+    cfg, shapes.rows[0], shapes.columns[0], shapes.width, how.speculative
+  )
   while not queue.finished():
     if poll:
       poll()
     slots = queue.make_room(slots)
     slots = queue.fill(slots, ready)
     slots, *drawn = decoding.decode(w, slots, queue.live(), cfg, how, eos)
-    queue.record(*jax.device_get(drawn), eos, watch or (lambda *_: None))
+    queue.record(*jax.device_get(drawn), eos=eos, watch=watch or (lambda *_: None))
   return queue.rollouts()
 
 
@@ -111,7 +118,7 @@ class _Queue:
     self.sample = np.full(shapes.rows[0], -1, np.int32)  # in each row; -1: none
     self.started = 0  # samples that have been given a row
     self.columns, self.column = shapes.columns[0], shapes.width
-    self.decoded = 0
+    self.decoded = self.drafted = self.accepted = 0
     # Tokens before a chunk in which a stop string may begin: one a byte, and some that decode to nothing.
     self.reach = max((len(stop.encode()) for stop in how.stop), default=0) + 8
 
@@ -119,9 +126,15 @@ class _Queue:
     return self.started == len(self.length) and not (self.sample >= 0).any()
 
   def _used(self) -> int:
-    """Columns that the longest live row holds, and at least what a new prompt needs."""
+    """Columns that the longest live row holds, and at least what a new prompt needs.
+
+    A speculative row holds what is left of its prompt too: it is never moved.
+    """
     live = self.sample[self.sample >= 0]
-    held = (len(self.prompts[s // self.group]) + self.length[s] for s in live)
+    prompt = [len(p) for p in self.prompts]
+    if self.how.speculative:
+      prompt = [self.shapes.width] * len(self.prompts)
+    held = (prompt[s // self.group] + self.length[s] for s in live)
     return max(self.shapes.width if self.started < len(self.length) else 1, *held, 1)
 
   def make_room(self, slots: decoding.Slots) -> decoding.Slots:
@@ -160,13 +173,20 @@ class _Queue:
     """Rows [B] that hold a sample, on the device."""
     return decoding.on_device(self.sample >= 0)
 
-  def record(self, tokens, logprob, steps, eos, watch) -> None:
-    """Append a chunk [B, CHUNK] to every row's sample, up to its end; rows that ended become free."""
-    self.decoded += int(steps) * len(self.sample)
-    self.column += int(steps)
+  def record(self, tokens, logprob, steps, drawn=None, accepted=None, *, eos, watch) -> None:
+    """Append a chunk [B, CHUNK] to every row's sample, up to its end; rows that ended become free.
+
+    drawn, accepted [B]: of speculative rows, as from decoding.decode.
+    """
+    drafts = drawn is not None
+    self.decoded += int(steps) * len(self.sample) * (1 + drafts)
+    drawn = drawn if drafts else np.full(len(self.sample), steps)
+    if drafts:
+      self.drafted += int((drawn - accepted).sum())
+      self.accepted += int(accepted.sum())
     for row in np.flatnonzero(self.sample >= 0):
       sample, have = self.sample[row], self.length[self.sample[row]]
-      new = tokens[row, : min(int(steps), self.how.max_tokens - have)]
+      new = tokens[row, : min(int(drawn[row]), self.how.max_tokens - have)]
       end = np.flatnonzero(np.isin(new, eos))
       new = new[: end[0] + 1] if len(end) else new
       stopped, new = self._cut(sample, have, new)
@@ -178,6 +198,7 @@ class _Queue:
       if last:
         self.sample[row] = -1
       watch(int(sample), new, last)
+    self.column = self._used() if drafts else self.column + int(steps)
 
   def _cut(self, sample: int, have: int, new: np.ndarray) -> tuple[bool, np.ndarray]:
     """(whether a stop string was completed, the new tokens up to the one that completed it)."""
@@ -198,4 +219,5 @@ class _Queue:
     return Rollouts(
       list(self.prompts), self.tokens.reshape(*shape, -1), self.logprob.reshape(*shape, -1),
       self.length.reshape(shape), ~self.ended.reshape(shape), self.decoded,
+      self.drafted, self.accepted,
     )  # fmt: skip

@@ -30,6 +30,22 @@ def distribution(
   return jax.nn.log_softmax(z, axis=-1)
 
 
+def target(logits: jax.Array, count: jax.Array, how, eos: tuple[int, ...]) -> jax.Array:
+  """logits [B, V] of the token behind `count` [B] others -> log-probabilities [B, V] that `how` draws it from.
+
+  No end before min_tokens. Temperature 0 is temperature 1 here: `greedy` takes its likeliest token.
+  """
+  blocked = None
+  if how.min_tokens:
+    ends = jnp.zeros(logits.shape[-1], bool).at[jnp.asarray(eos, jnp.int32)].set(True)
+    blocked = ends & (count < how.min_tokens)[:, None]
+  if how.temperature == 0:
+    return distribution(logits, blocked=blocked)
+  return distribution(
+    logits, temperature=how.temperature, top_k=how.top_k, top_p=how.top_p, blocked=blocked
+  )
+
+
 def _nucleus_edge(p: jax.Array, top_p: float) -> jax.Array:
   """p [B, V] -> the largest edge [B, 1] with sum(p[p >= edge]) >= top_p, by bisection."""
 

@@ -8,7 +8,7 @@ import re
 import jax
 import pytest
 
-from experiments import base, base_model, r1_zero
+from experiments import base, base_model, preference, r1_zero
 from r1jax import mesh as mesh_lib
 from r1jax.algorithms import ALGORITHMS, algorithm
 from r1jax.checks import check_batches
@@ -321,7 +321,7 @@ def test_at_most_60_fields_for_r1_zero():
   assert len(fields) <= 60
 
 
-@pytest.mark.parametrize('of', [r1_zero, base_model], ids=lambda m: m.__name__)
+@pytest.mark.parametrize('of', [r1_zero, base_model, preference], ids=lambda m: m.__name__)
 def test_every_field_has_a_comment_in_base(of):
   """`c.section.field = value  # comment`, wherever the field occurs first or again."""
   text = pathlib.Path(base.__file__).read_text()
@@ -340,7 +340,8 @@ def test_sizes_have_the_settings_of_the_paper():
 
 
 @pytest.mark.parametrize('of, size', [(r1_zero, s) for s in r1_zero.SIZES] +
-                         [(base_model, s) for s in base_model.SIZES])  # fmt: skip
+                         [(base_model, s) for s in base_model.SIZES] +
+                         [(preference, s) for s in preference.SIZES])  # fmt: skip
 def test_every_size_resolves(of, size):
   experiment = resolve(of.get_config(size))
   assert experiment.model.size == size and experiment.name.endswith(size)

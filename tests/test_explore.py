@@ -165,3 +165,12 @@ def test_texts_are_scored_with_what_the_template_has_opened():
     assert scored.found == [(0, f'{opened}ab')]
     watch(1, np.array([16]), True)
     assert scored.found[1:] == [(1, f'{opened}cdefg')]
+
+
+def test_the_acceptance_of_drafts_is_a_metric_of_speculative_decoding():
+  drafted = groups()
+  drafted.rollouts.drafted, drafted.rollouts.accepted = 8, 6
+  both = join(choose(drafted, np.array([0])), choose(drafted, np.array([1])))
+  assert (both.rollouts.drafted, both.rollouts.accepted) == (16, 12)
+  assert metrics_of(both)['acceptance'] == 0.75
+  assert 'acceptance' not in metrics_of(groups())

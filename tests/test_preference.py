@@ -24,7 +24,7 @@ from r1jax.stages import preference as stage_module
 from r1jax.stages.context import Context, Preempted
 from r1jax.update import UpdateConfig, gradient
 
-STEPS, STOPPED_AFTER = 16, 5
+STEPS, STOPPED_AFTER = 20, 5
 
 
 def text(*tokens: int) -> np.ndarray:
@@ -188,7 +188,7 @@ def test_what_is_not_possible(field, value):
 
 
 # A run on made-up preferences: an answer with a number is better than a vague one, whatever was thought before; a
-# response is unsafe if its thought holds one of four verbs.
+# response is unsafe if its thought tells a secret number.
 
 
 def make_context(workdir, mesh) -> Context:
@@ -224,6 +224,11 @@ def test_it_learns_the_preference(trained):
   done = json.loads((trained.workdir / 'helpful' / 'done.json').read_text())
   assert done['heldout'] >= 20 and done['accuracy'] > 0.9 and done['auc'] > 0.9
   assert done['std'] > 0.1 and done['reward_model'] == STEPS and done['kind'] == 'helpful'
+
+
+def test_it_learns_what_is_unsafe(tmp_path, mesh_of):
+  done = run(make_context(tmp_path, mesh_of()), 1)
+  assert done['heldout'] >= 20 and done['accuracy'] > 0.9 and done['auc'] > 0.9
 
 
 def test_held_out_prompts_are_not_trained_on(trained):

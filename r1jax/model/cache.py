@@ -1,7 +1,8 @@
 """Key-value and latent caches for decoding.
 
 Rows are aligned on the right: every row's newest token sits in the same column, so a step writes one
-column, and the keys a query may see are the interval [column - position, column].
+column, and the keys a query may see are the interval [column - position, column]. Speculative decoding moves
+rows by one token or by two: there, every row has a column of its own.
 """
 
 import jax
@@ -14,7 +15,7 @@ from r1jax.model.sizes import ModelConfig
 @struct.dataclass
 class Cache:
   """entries: one tuple a stack of layers, each array [L, B, K, S, H], or [B, K, S, H] for a layer of its own;
-  column: next column to be written.
+  column: next column to be written, a scalar or [B].
 
   Dense models hold (keys, values) of K key heads; MLA holds one array of latents and rotated keys with
   K = 1 (576 wide in DeepSeek-V3).
@@ -41,23 +42,29 @@ def bytes_per_token(cfg: ModelConfig, itemsize: int) -> int:
 
 
 def write(entries, new, column: jax.Array):
-  """entries [..., S, H], new [..., T, H], a pytree each -> entries with new from `column` on."""
+  """entries [..., B, K, S, H], new [..., B, K, T, H], pytrees -> entries with new from `column` (or column[b]) on."""
 
-  def leaf(old, new):
+  def leaf(old, new, column):
     return jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), column, axis=-2)
 
-  return jax.tree.map(leaf, entries, new)
+  if column.ndim:
+    leaf = jax.vmap(leaf, in_axes=(-4, -4, 0), out_axes=-4)
+  return jax.tree.map(lambda old, new: leaf(old, new, column), entries, new)
 
 
 def gather(cache: Cache, rows: jax.Array, used: jax.Array, columns: int) -> Cache:
   """Some rows of a cache, their last `used` columns moved to the left end of `columns` columns.
 
-  rows [B'] indices, used scalar: what the longest of them holds. Columns from `used` on are free.
+  rows [B'] indices, used scalar: what the longest of them holds. Columns from `used` on are free. Rows with columns
+  of their own stay where they are.
   """
+  own = cache.column.ndim > 0
+  start = 0 if own else cache.column - used
 
   def leaf(x):
     x = jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, columns), (0, 0)])
-    x = jax.lax.dynamic_slice_in_dim(x, cache.column - used, columns, axis=-2)
+    x = jax.lax.dynamic_slice_in_dim(x, start, columns, axis=-2)
     return jnp.take(x, rows, axis=-4)
 
-  return Cache(jax.tree.map(leaf, cache.entries), jnp.asarray(used, jnp.int32))
+  column = cache.column[rows] if own else jnp.asarray(used, jnp.int32)
+  return Cache(jax.tree.map(leaf, cache.entries), column)

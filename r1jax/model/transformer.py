@@ -93,8 +93,8 @@ def run_block(w: Block, x, segments, view: View, cfg: ModelConfig, sequences=0, 
 
 
 def view_of(positions: jax.Array, cfg: ModelConfig, column=None) -> View:
-  """positions [B, T] -> View; `column`: the cache column of the first query, None without a cache."""
-  index = jnp.arange(positions.shape[1]) + (0 if column is None else column)
+  """positions [B, T] -> View; `column`: the cache column of the first query, a scalar or [B], None without a cache."""
+  index = jnp.arange(positions.shape[1]) + (0 if column is None else column[..., None])
   hi = jnp.broadcast_to(index, positions.shape)
   width = cfg.mla.rope if cfg.mla else cfg.head_dim
   return View(rope_angles(cfg.rope, width, positions), hi - positions, hi, column)

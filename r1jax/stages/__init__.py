@@ -12,4 +12,4 @@ def _config(kind: str):
   return lambda: module(kind).Config
 
 
-KINDS = {kind: _config(kind) for kind in ('sft', 'grpo', 'evaluate', 'export')}
+KINDS = {kind: _config(kind) for kind in ('sft', 'grpo', 'preference', 'evaluate', 'export')}

@@ -19,6 +19,7 @@ from r1jax.optimizer import OptimizerConfig
 from r1jax.problems import Problem, mixture
 from r1jax.problems.iterator import ProblemIterator, problem_iterator
 from r1jax.rewards import RewardConfig, Scoring
+from r1jax.rewards.learned import Preferences
 from r1jax.rollout import end_tokens, generate
 from r1jax.stages.context import Context, Preempted
 from r1jax.stages.minibatches import minibatches
@@ -155,6 +156,9 @@ class Learner:
       context.problems('train'), context.experiment.seed, cfg.prompts_per_step,
       weights=mixture.weights(context.experiment.problems),
     )  # fmt: skip
+    self.preferences = Preferences(
+      context.experiment.preference_reward, stage.name, context, cfg.micro_batch
+    )
     self.drawn = 0  # problems, ever: the id of a prompt's noise
     self.minibatches: list[dict] = []  # of the rollout, in the order in which they are learned from
     self.timing: dict[str, float] = {}
@@ -164,15 +168,17 @@ class Learner:
     )  # checks that raised, and completions that were quarantined, of which a warning was given
 
   def state(self) -> dict:
-    """What a checkpoint keeps: data position, and the rest of the rollout."""
+    """What a checkpoint keeps: data position, moments of preference rewards, and the rest of the rollout."""
     return {
       'problems': self.problems.get_state(),
       'drawn': self.drawn,
+      'preferences': self.preferences.state(),
       'minibatches': self.minibatches,
     }
 
   def set_state(self, kept: dict) -> None:
     self.problems.set_state(kept['problems'])
+    self.preferences.set_state(kept['preferences'])
     self.drawn, self.minibatches = kept['drawn'], kept['minibatches']
 
   def warm_up(self) -> None:
@@ -249,7 +255,9 @@ class Learner:
       watch=scored_when_done(scoring, tokenizer, template),
     )  # fmt: skip
     generated = time.perf_counter()
-    groups = Groups(problems, rollouts, scoring.scores(), scoring.texts())
+    texts = scoring.texts()
+    scores = self.preferences.add(scoring.scores(), problems, texts)
+    groups = Groups(problems, rollouts, scores, texts)
     self._took('rollout', generated - started)
     self._took('reward', time.perf_counter() - generated)
     self._warn_of_checks()
