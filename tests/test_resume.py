@@ -277,7 +277,7 @@ def test_replay(start, plain, request, run, step):
 
 def not_finite(*minibatches: int) -> list[str]:
   """The faults that make the advantages of these minibatches of the first rollout NaN."""
-  return [f'r1jax.stages.grpo.spread_advantage:after:{n}:NAN' for n in minibatches]
+  return [f'r1jax.stages.minibatches.spread_advantage:after:{n}:NAN' for n in minibatches]
 
 
 def test_two_gradients_in_a_row_that_are_not_finite_are_skipped(start, tmp_path):
