@@ -26,10 +26,14 @@ def mlp_spec(axis: str = 'mlp') -> Mlp:
 
 
 def swiglu(w: Mlp, x: jax.Array) -> jax.Array:
-  """x [B, T, D] -> down(silu(gate(x)) * up(x)) [B, T, D]."""
-  dtype = x.dtype
-  hidden = jax.nn.silu(x @ w.gate.astype(dtype)) * (x @ w.up.astype(dtype))
-  return shard(hidden, 'batch', None, 'act_mlp') @ w.down.astype(dtype)
+  """x [B, T, D] -> down(silu(gate(x)) * up(x)) [B, T, D].
+
+  In products of two matrices: XLA's CPU backend would copy x transposed for the gradient of one with more axes.
+  """
+  rows, dtype = x.reshape(-1, x.shape[-1]), x.dtype
+  hidden = jax.nn.silu(rows @ w.gate.astype(dtype)) * (rows @ w.up.astype(dtype))
+  hidden = shard(hidden.reshape(*x.shape[:-1], -1), 'batch', None, 'act_mlp')
+  return (hidden.reshape(len(rows), -1) @ w.down.astype(dtype)).reshape(x.shape)
 
 
 def rms_norm(scale: jax.Array, x: jax.Array, eps: float) -> jax.Array:
