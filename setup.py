@@ -31,7 +31,10 @@ setup(
     'tpu': ['jax[tpu]'],
     'cuda': ['jax[cuda13]'],
     'datasets': ['datasets', 'pyarrow'],
-    'test': ['ipykernel', 'nbclient', 'nbformat', 'pytest', 'pyarrow', 'pytest-xdist', 'ruff'],
+    'test': [
+      'ipykernel', 'nbclient', 'nbformat', 'pyarrow', 'pytest', 'pytest-xdist', 'ruff', 'torch==2.13.0',
+      'transformers',
+    ],  # fmt: skip
     'notebooks': ['ipykernel', 'jupyterlab'],
     'bench': ['math-verify', 'torch==2.13.0', 'transformers', 'trl==1.16.0'],
   },
