@@ -18,16 +18,18 @@ def experiment(name: str, stages: tuple[str, ...]) -> ConfigDict:
   c.stages = stages  # 'name:kind', in order; kinds: sft, grpo, preference, evaluate, export
 
   c.model = ConfigDict()
-  c.model.size = 'tiny_moe'  # a name of r1jax/model/sizes.py
-  c.model.path = (
-    ''  # Hugging Face directory to start from, weights and tokenizer; '': random weights
-  )
+  c.model.size = 'tiny_moe'  # a name of r1jax/model/sizes.py; auto: what init.path holds
   c.model.dtype = (
     'float32'  # float32, mixed, bfloat16, bfloat16_master (fp32 copy for the optimizer)
   )
   c.model.remat = (
     'none'  # what the backward pass keeps of a block: none (all), dots, block (its input)
   )
+
+  c.init = ConfigDict()
+  # Weights and tokenizer to start from: a directory in Hugging Face layout, a checkpoint or the folder of a run;
+  # '': random weights. Where it has no tokenizer, an experiment sets init.tokenizer, a directory.
+  c.init.path = ''
 
   c.mesh = ConfigDict()  # devices along each axis; one may be -1: all that remain
   c.mesh.data = 1  # copies of the weights
@@ -37,7 +39,8 @@ def experiment(name: str, stages: tuple[str, ...]) -> ConfigDict:
 
   c.problems = ConfigDict()
   # countdown, arithmetic, a .jsonl, .json or .parquet file (r1jax/problems/layouts.py), hub:owner/name:split. Beside
-  # it an experiment may set kind, broken (fatal or skip: lines that cannot be read) and mixture ('source:weight' each).
+  # it an experiment may set kind, broken (fatal or skip: lines that cannot be read), mixture ('source:weight' each) and
+  # allow_unsandboxed (True: programs of kind code run WITHOUT isolation where neither bwrap nor unshare works).
   c.problems.source = 'countdown'
   c.problems.numbers_min = 3  # operands of the easiest problem
   c.problems.numbers_max = 3  # operands of the hardest problem
@@ -71,6 +74,7 @@ def grpo() -> ConfigDict:
   c.temperature = 1.0  # R1-Zero: 1.0
   c.stop = ()  # texts that end a completion, beside EOS
   c.slots = 0  # completions decoded at once, 0: all of a rollout
+  # An experiment may set speculative = True: two tokens a step where the draft of the MTP module is kept.
 
   c.accuracy_weight = 1.0  # of the accuracy reward, 0 or 1
   c.format_weight = 1.0  # of the format reward, 0 or 1; R1-Zero: the same weight as accuracy

@@ -1,8 +1,8 @@
 """The tables of R1: AIME, MATH-500, GPQA Diamond, MMLU, LiveCodeBench, Codeforces, IFEval, and your own .jsonl files.
 
-    python -m r1jax.main --config=experiments/evaluate.py:SIZE --config.model.path=DIR --config.evaluate.folder=DIR
+    python -m r1jax.main --config=experiments/evaluate.py:SIZE --config.init.path=DIR --config.evaluate.folder=DIR
 
-model.path: weights and tokenizer. evaluate.folder: the benchmarks' files under the names in
+init.path: weights and tokenizer. evaluate.folder: the benchmarks' files under the names in
 r1jax/evaluation/benchmarks.py, in the layouts in which they are published; those that are not there are left out.
 Sampling, numbers of samples and prompts are those of the paper. What is sampled is kept and can be scored anew:
 `python -m r1jax.evaluation runs/evaluate-SIZE-seed0/evaluate`.
@@ -20,7 +20,7 @@ from experiments import base
 from r1jax.model import sizes
 
 PACKAGE = pathlib.Path(r1jax.__file__).parent
-SIZES = ('tiny', *sizes.names())
+SIZES = ('tiny', 'auto', *sizes.names())
 
 
 def get_config(size: str = 'r1-distill-qwen-1.5b'):
@@ -38,6 +38,7 @@ def get_config(size: str = 'r1-distill-qwen-1.5b'):
     'zero_shot',  # wordings of the prompt: zero_shot, few_shot, system, think, no_think
   )
   c.evaluate.problems = 0
+  c.evaluate.speculative = False  # two tokens a step where the MTP module's draft is kept
   c.evaluate.samples = 0  # of each problem, 0: AIME and GPQA 64, MATH and Codeforces 16, ...
   c.evaluate.slots = 64  # their cache has 60 GB at 32,768 tokens of r1-distill-qwen-1.5b
   if size == 'tiny':
@@ -48,7 +49,7 @@ def get_config(size: str = 'r1-distill-qwen-1.5b'):
 def tiny(c):
   """All of it on problems of our own, in minutes on two cores."""
   c.model.size, c.model.dtype = 'tiny_moe', 'float32'
-  c.model.path = str(PACKAGE / 'assets' / 'tiny_moe')
+  c.init.path = str(PACKAGE / 'assets' / 'tiny_moe')
   c.prompt.template, c.prompt.longest = 'short', 16
   c.evaluate.folder = str(PACKAGE.parent / 'tests' / 'data' / 'benchmarks')
   c.evaluate.variants = ('zero_shot', 'few_shot')

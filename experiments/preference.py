@@ -1,7 +1,7 @@
 """Reward models for helpfulness and safety, for the general prompts of R1's last stage.
 
     python -m r1jax.main --config=experiments/preference.py                  # tiny_dense, on made-up preferences
-    python -m r1jax.main --config=experiments/preference.py:deepseek_v3 --config.model.path=DIR \\
+    python -m r1jax.main --config=experiments/preference.py:deepseek_v3 --config.init.path=DIR \\
         --config.helpful.source=PAIRS.jsonl --config.safety.source=LABELS.jsonl
 
 Reproduces  DeepSeek-R1, Methods: 66,000 pairs and 106,000 labels, batch 256, learning rate 6e-6, one epoch, 8,192
@@ -19,7 +19,7 @@ from experiments import base
 ASSETS = pathlib.Path(r1jax.__file__).parent / 'assets'
 DATA = pathlib.Path(__file__).parents[1] / 'tests' / 'data' / 'preference'
 TINY = ('tiny_dense', 'tiny_moe')
-SIZES = (*TINY, 'qwen2.5-1.5b', 'qwen2.5-7b', 'deepseek_v3')
+SIZES = (*TINY, 'qwen2.5-1.5b', 'qwen2.5-7b', 'deepseek_v3', 'auto')
 
 
 def get_config(size: str = 'tiny_dense'):
@@ -32,7 +32,7 @@ def get_config(size: str = 'tiny_dense'):
   c.helpful, c.safety = base.preference(), base.preference()
   c.safety.kind, c.safety.steps = 'safety', 414
   if size in TINY:
-    c.model.path = str(ASSETS / size)
+    c.init.path = str(ASSETS / size)
     tiny(c.helpful)
     tiny(c.safety)
   else:

@@ -2,7 +2,8 @@
 
     python -m r1jax.main --config=experiments/r1_zero.py                    # tiny_moe, minutes on two cores
     python -m r1jax.main --config=experiments/r1_zero.py:tiny_dense
-    python -m r1jax.main --config=experiments/r1_zero.py:qwen2.5-1.5b --config.model.path=DIR
+    python -m r1jax.main --config=experiments/r1_zero.py:qwen2.5-1.5b --config.init.path=DIR
+    python -m r1jax.main --config=experiments/r1_zero.py:auto --config.init.path=DIR   # whatever model is there
 
 Reproduces  DeepSeek-R1, 2.2: the policy discovers by itself that thinking longer pays. The tiny sizes do it on
             Countdown with three one-digit numbers, from a base model that is shipped with the code.
@@ -18,7 +19,7 @@ from experiments import base
 
 ASSETS = pathlib.Path(r1jax.__file__).parent / 'assets'
 TINY = ('tiny_moe', 'tiny_dense')
-SIZES = (*TINY, 'qwen2.5-1.5b', 'qwen2.5-7b', 'deepseek_v3')
+SIZES = (*TINY, 'qwen2.5-1.5b', 'qwen2.5-7b', 'deepseek_v3', 'auto')
 
 
 def get_config(size: str = 'tiny_moe'):
@@ -35,7 +36,7 @@ def get_config(size: str = 'tiny_moe'):
 
 def tiny(c):
   """Minutes on two cores."""
-  c.model.path = str(ASSETS / c.model.size)
+  c.init.path = str(ASSETS / c.model.size)
   c.rl.steps = 80
   c.rl.steps_per_rollout = 1
   c.rl.prompts_per_step = 16

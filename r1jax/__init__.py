@@ -15,7 +15,7 @@ checkpoint    state, data position and rollout buffer in one save, with host_val
 report        what a run shows while it goes; health warns, summary ends it
 evaluation/   benchmarks -> saved samples -> the tables
 model/        weights, sizes, layers, attention, experts, the forward pass, Hugging Face layout
-mesh          devices, and the tables from logical axes to mesh axes
+mesh          devices, and the tables from logical axes to mesh axes; hosts joins several processes
 plan          what an experiment needs, before anything is started
 convert       Hugging Face <-> checkpoints; sample draws from one, with policy and terminal
 preference    reward models: scalar head and losses

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,12 +20,14 @@ from r1jax import problems as problems_lib
 from r1jax import tokenizer as tokenizer_lib
 from r1jax.checkpoint import CheckpointError
 from r1jax.config import Experiment, Stage
+from r1jax.evaluation.benchmarks import Suite, named, there
 from r1jax.fields import ConfigError, flat
 from r1jax.model import source
 from r1jax.problems import Problem
 from r1jax.problems import texts as texts_lib
 from r1jax.prompts import encode
 from r1jax.report import RolloutLog
+from r1jax.rewards import sandbox
 from r1jax.rewards.learned import described
 from r1jax.stages import export, preference
 from r1jax.stages.context import Context
@@ -110,31 +113,31 @@ def check_batches(experiment: Experiment, mesh) -> None:
 
 def _tokenizer(experiment: Experiment):
   """The tokenizer of the model. Raises ConfigError for a directory that is not there or has none."""
-  model = experiment.model
-  field = 'tokenizer' if model.tokenizer else 'path'
-  where = getattr(model, field)
-  with _points_to(f'model.{field}', where, 'a directory with tokenizer.json or tokenizer.model'):
+  init, size = experiment.init, experiment.model.size
+  field = 'tokenizer' if init.tokenizer else 'path'
+  where = getattr(init, field)
+  with _points_to(f'init.{field}', where, 'a directory with tokenizer.json or tokenizer.model'):
     if not where or not Path(where).exists():
       raise ConfigError(
-        f'model.{field}={where!r} does not exist; valid: a directory with the weights and the tokenizer of '
-        f'{model.size} in Hugging Face layout'
+        f'init.{field}={where!r} does not exist; valid: a directory with the weights and the tokenizer of '
+        f'{size} in Hugging Face layout'
       )
-    found = tokenizer_lib.load(where if model.tokenizer else source.tokenizer(where) or where)
-  vocab = model.config().vocab
+    found = tokenizer_lib.load(where if init.tokenizer else source.tokenizer(where) or where)
+  vocab = experiment.model_config.vocab
   if found.vocab > vocab:
     raise ConfigError(
-      f'model.{field}={where!r} is not possible: its tokenizer has {found.vocab} ids; valid: at most the {vocab} '
-      f'of {model.size}'
+      f'init.{field}={where!r} is not possible: its tokenizer has {found.vocab} ids; valid: at most the {vocab} '
+      f'of {size}'
     )
   return found
 
 
 def _check_model(context: Context) -> None:
   """The checkpoint's files are there, whole by their headers, and of the model that the config names."""
-  path = context.experiment.model.path
+  path = context.experiment.init.path
   if not path:
     return
-  with _points_to('model.path', path, f'a directory with {context.experiment.model.size}'):
+  with _points_to('init.path', path, f'a directory with {context.experiment.model.size}'):
     source.check(path, context.model)
 
 
@@ -146,6 +149,9 @@ def _check_data(stage: Stage, context: Context) -> None:
     with _points_to('problems.source', source, 'countdown, arithmetic or a .jsonl file'):
       found = _some_problems(experiment, SPLITS[stage.kind])
     _check_prompts(found, context)
+    asked = _asked(stage) or found
+    if any(problem.kind == 'code' for problem in asked):
+      _check_sandbox(experiment.problems.allow_unsandboxed)
   if stage.kind == 'sft':
     source = stage.settings.source
     section = 'problems' if source == texts_lib.BASE_TEXT else stage.section
@@ -173,6 +179,27 @@ def _check_preference_reward(stage: Stage, experiment: Experiment) -> None:
     if path not in before:
       with _points_to(f'preference_reward.{kind}', path, 'the folder of a preference stage'):
         described(path)
+
+
+def _asked(stage: Stage) -> list[Problem]:
+  """The problems of the benchmarks that it is on, if it is. Raises ConfigError."""
+  suite = getattr(stage.settings, 'suite', Suite())
+  if not suite.folder:
+    return []
+  with _points_to(f'{stage.section}.folder', suite.folder, 'the folder of the files of benchmarks'):
+    names = suite.benchmarks or there(Path(suite.folder))
+    return [problem for name in names for problem in named(name).load(Path(suite.folder))]
+
+
+def _check_sandbox(allow_unsandboxed: bool) -> None:
+  """Programs can be run here. Raises ConfigError; warns where they would not be shut in."""
+  if reason := sandbox.refusal(allow_unsandboxed):
+    raise ConfigError(
+      f'problems.allow_unsandboxed={allow_unsandboxed} is not possible with problems of kind code: {reason}; valid: '
+      'True, where programs that nobody has read may run without isolation'
+    )
+  if warning := sandbox.unsandboxed_warning(allow_unsandboxed):
+    print(warning, file=sys.stderr, flush=True)
 
 
 def _some_problems(experiment: Experiment, split: str) -> tuple[Problem, ...]:

@@ -25,9 +25,9 @@ HELP = """Runs an experiment: its stages one after another, the finished ones sk
 {flags}
 experiments
   experiments/r1_zero.py      R1-Zero, reinforcement learning on a base model. Sizes: tiny_moe (the default),
-                              tiny_dense, qwen2.5-1.5b, qwen2.5-7b, deepseek_v3
+                              tiny_dense, qwen2.5-1.5b, qwen2.5-7b, deepseek_v3, auto (the model in init.path)
   experiments/base_model.py   pretraining of the tiny base models. Sizes: tiny_moe (the default), tiny_dense
-  experiments/evaluate.py     R1's tables from files of benchmarks. Sizes: tiny, and all of r1jax/model/sizes.py
+  experiments/evaluate.py     R1's tables from files of benchmarks. Sizes: tiny, auto, all of r1jax/model/sizes.py
   experiments/preference.py   reward models from preferences
 
 fields

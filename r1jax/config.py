@@ -5,13 +5,14 @@ takes the keys that are called like its fields. A key that nobody takes is an er
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from r1jax.algorithms import Algorithm, algorithm
 from r1jax.fields import ConfigError, check, suggest, type_name
-from r1jax.model import sizes
+from r1jax.model import sizes, source
 from r1jax.model.sizes import ModelConfig
 from r1jax.preference import PreferenceConfig
 from r1jax.problems import ProblemsConfig
@@ -26,6 +27,7 @@ DTYPES = {
   'bfloat16_master': ('bfloat16', 'bfloat16', True),
 }
 REMAT = ('none', 'dots', 'block')
+AUTO = 'auto'  # the size that init.path holds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,25 +37,31 @@ class ModelSettings:
   size: str
   dtype: str = 'float32'
   remat: str = 'none'
-  path: str = ''  # weights and tokenizer to start from; '': random weights
-  tokenizer: str = ''  # where `path` has none
 
   def __post_init__(self):
-    for field, valid in (('size', sizes.names()), ('dtype', DTYPES), ('remat', REMAT)):
+    for field, valid in (('size', [AUTO, *sizes.names()]), ('dtype', DTYPES), ('remat', REMAT)):
       if getattr(self, field) not in valid:
         raise ValueError(
           f'{field}={getattr(self, field)!r} is unknown; valid: one of {tuple(valid)}'
         )
 
-  def config(self) -> ModelConfig:
+  def config(self, path: str = '') -> ModelConfig:
+    """path: where size 'auto' is read. Raises FileNotFoundError or ValueError where it is no model."""
     param, compute, _ = DTYPES[self.dtype]
-    return dataclasses.replace(
-      sizes.get(self.size), param_dtype=param, compute_dtype=compute, remat=self.remat
-    )
+    found = source.config(path) if self.size == AUTO else sizes.get(self.size)
+    return dataclasses.replace(found, param_dtype=param, compute_dtype=compute, remat=self.remat)
 
   @property
   def master(self) -> bool:
     return DTYPES[self.dtype][2]
+
+
+@dataclasses.dataclass(frozen=True)
+class InitConfig:
+  """What a run starts from: an HF directory, a checkpoint of r1jax or the folder of a run."""
+
+  path: str = ''  # weights and tokenizer; '': random weights
+  tokenizer: str = ''  # where `path` has none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +119,7 @@ class Experiment:
   name: str
   seed: int
   model: ModelSettings
+  init: InitConfig
   mesh: MeshConfig
   problems: ProblemsConfig
   prompt: PromptConfig
@@ -123,9 +132,14 @@ class Experiment:
     if not 0 <= self.seed < 2**32:  # a random key is made of 32 bits of it
       raise ValueError(f'seed={self.seed} is not possible; valid: 0 to {2**32 - 1}')
 
+  @functools.cached_property
+  def model_config(self) -> ModelConfig:
+    return self.model.config(self.init.path)
+
 
 PARTS = {
   'model': ModelSettings,
+  'init': InitConfig,
   'mesh': MeshConfig,
   'problems': ProblemsConfig,
   'prompt': PromptConfig,
@@ -146,8 +160,9 @@ def resolve(config: Mapping) -> Experiment:
   _refuse_unknown(config, {*PLAIN, *PARTS, *(s.section for s in stages)}, '')
   parts = {part: build(cls, config.get(part, {}), part) for part, cls in PARTS.items()}
   experiment = _made(Experiment, parts | {'name': name, 'seed': seed, 'stages': stages}, '')
+  _check_auto(experiment)
   for stage in stages:
-    _check_lengths(experiment, stage)
+    _check_model(experiment, stage)
   return experiment
 
 
@@ -164,17 +179,36 @@ def _stages(entries: tuple[str, ...], config: Mapping) -> tuple[Stage, ...]:
     if name in {*PARTS, *PLAIN, *stages} or not NAME.fullmatch(name):
       raise ConfigError(f'stages={entry!r} is not possible; valid: a name of its own, not {name!r}')
     section = name if name in config else kind
-    if section not in config:
+    if section not in config and _required(KINDS[kind]()):
       raise ConfigError(f'stages={entry!r} has no settings; valid: a section {name!r} or {kind!r}')
-    settings = build(KINDS[kind](), config[section], section)
+    settings = build(KINDS[kind](), config.get(section, {}), section)
     stages[name] = Stage(name, kind, settings, section)
   return tuple(stages.values())
 
 
-def _check_lengths(experiment: Experiment, stage: Stage) -> None:
-  """What a stage generates or learns must fit into the model's context."""
+def _required(cls: type) -> bool:
+  """Whether a stage of this kind needs a section."""
+  return any(field.default is dataclasses.MISSING for field in dataclasses.fields(cls))
+
+
+def _check_auto(experiment: Experiment) -> None:
+  """Size 'auto' needs a model to read."""
+  if experiment.model.size != AUTO:
+    return
+  path = experiment.init.path
+  try:
+    _ = experiment.model_config
+  except (ValueError, OSError) as error:
+    raise ConfigError(
+      f"init.path={path!r} is not possible with model.size='auto': {error}; valid: a directory with weights and "
+      'config.json'
+    ) from error
+
+
+def _check_model(experiment: Experiment, stage: Stage) -> None:
+  """What a stage generates or learns must fit into the model's context; drafts need a module that makes them."""
   settings, size, prompt = stage.settings, experiment.model.size, experiment.prompt.longest
-  most = experiment.model.config().max_positions
+  most = experiment.model_config.max_positions
   if hasattr(settings, 'sampling') and prompt + settings.sampling.max_tokens > most:
     if prompt >= most:
       raise ConfigError(
@@ -184,6 +218,14 @@ def _check_lengths(experiment: Experiment, stage: Stage) -> None:
       f'{stage.section}.max_tokens={settings.sampling.max_tokens} is not possible; valid: at most '
       f'{most - prompt}, since {size} has a context of {most} tokens and prompt.longest={prompt} of them are '
       'for the prompt'
+    )
+  if (
+    hasattr(settings, 'sampling')
+    and settings.sampling.speculative
+    and not experiment.model_config.mtp
+  ):
+    raise ConfigError(
+      f'{stage.section}.speculative=True is not possible: {size} has no module for multi-token prediction; valid: False'
     )
   if getattr(settings, 'longest', 0) > most:
     raise ConfigError(

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from r1jax import hosts, sampling, speculative
 from r1jax import mesh as mesh_lib
-from r1jax import sampling, speculative
 from r1jax.mesh import shard
 from r1jax.model import cache as cache_lib
 from r1jax.model.cache import Cache
@@ -238,7 +238,7 @@ def empty_slots(
   stacks += [()] * drafts
   entries = tuple(
     tuple(
-      np.zeros((*layers, rows, heads, columns, size), cfg.compute_dtype)
+      hosts.zeros((*layers, rows, heads, columns, size), cfg.compute_dtype)
       for heads, size in cache_lib.entry_shapes(cfg)
     )
     for layers in stacks
@@ -251,13 +251,13 @@ def empty_slots(
     slots = slots.replace(
       cache=Cache(entries, counts + np.int32(width)), draft=speculative.empty(hidden)
     )
-  return jax.device_put(slots, mesh_lib.slot_shardings(slots))
+  return hosts.put(slots, mesh_lib.slot_shardings(slots))
 
 
 def on_device(tree):
   """Host arrays -> device arrays, whole on every device of the current mesh."""
   mesh = mesh_lib.get_mesh()
-  return jax.device_put(tree, mesh and mesh_lib.replicated(mesh))
+  return hosts.put(tree, mesh and mesh_lib.replicated(mesh))
 
 
 def warm_up(
@@ -275,7 +275,7 @@ def warm_up(
     with jax.set_mesh(mesh) if mesh else contextlib.nullcontext():  # a thread starts without one
       _compile(w, prompts, cfg, shapes, how, eos, rows, columns)
 
-  with ThreadPoolExecutor(2) as pool:
+  with ThreadPoolExecutor(2 if jax.process_count() == 1 else 1) as pool:  # hosts run in one order
     list(pool.map(compile_one, itertools.product(shapes.rows, shapes.columns)))
 
 

@@ -4,9 +4,14 @@
 
 Stop it at any time; the same command goes on where it was. Exit codes: 0 finished, 1 failed, 2 a config that
 cannot be run, 75 stopped by SIGTERM after everything was saved, 130 stopped by Ctrl-C.
+
+On several hosts the same command is started on each, with a workdir that all of them share; the first one prints and
+writes. They find each other by themselves on Cloud TPU, elsewhere by JAX_COORDINATOR_ADDRESS (host:port of the first
+one), JAX_NUM_PROCESSES and JAX_PROCESS_ID (0 for the first one).
 """
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -46,27 +51,55 @@ def main(argv: Sequence[str]) -> int:
   # Below, jax is imported, which takes seconds: a mistyped flag has been answered by now.
   import jax
 
-  from r1jax import checks, plan
+  from r1jax import checks, hosts, plan
   from r1jax.config import resolve
 
   experiment = resolve(command.config)
   workdir = Path(command.workdir or f'runs/{experiment.name}-seed{experiment.seed}')
-  print(f'workdir: {workdir}', flush=True)
-  if command.dry_run:
-    checks.check_batches(experiment, plan.abstract_mesh(experiment))
-    print(plan.describe(experiment))
-    return 0
-  step = command.replay_step
-  replayed = checks.replayable(experiment, workdir, step) if step else None
-  context = checks.prepare(experiment, workdir, command.config)
-  with jax.set_mesh(context.mesh), contextlib.closing(context):
-    return _replay(replayed, context, step) if step else _run(experiment, context)
+  hosts.join()
+  with _only_first_prints():
+    print(f'workdir: {workdir}', flush=True)
+    if command.dry_run:
+      checks.check_batches(experiment, plan.abstract_mesh(experiment))
+      print(plan.describe(experiment))
+      return 0
+    step = command.replay_step
+    replayed = checks.replayable(experiment, workdir, step) if step else None
+    context = _prepare(experiment, workdir, command.config)
+    with jax.set_mesh(context.mesh), contextlib.closing(context):
+      return _replay(replayed, context, step) if step else _run(experiment, context)
+
+
+@contextlib.contextmanager
+def _only_first_prints():
+  """Every process but the first is silent; errors are printed by all."""
+  from r1jax import hosts
+
+  if hosts.is_first():
+    yield
+    return
+  with open(os.devnull, 'w') as nowhere, contextlib.redirect_stdout(nowhere):
+    yield
+
+
+def _prepare(experiment, workdir: Path, config):
+  """checks.prepare in the first process, which makes the workdir, then in the others, which find it there."""
+  from r1jax import checks, hosts
+  from r1jax.checkpoint import on_any_process
+
+  try:
+    if hosts.is_first():
+      return checks.prepare(experiment, workdir, config)
+  finally:
+    on_any_process(False)  # also after an error, which the others then find too
+  return checks.prepare(experiment, workdir, config)
 
 
 def _run(experiment, context) -> int:
   """The stages, then the summary -> exit code."""
-  from r1jax import stages
-  from r1jax.checkpoint import CheckpointError
+  from r1jax import hosts, stages
+  from r1jax.checkpoint import CheckpointError, on_any_process
+  from r1jax.rewards.verdict import CannotCheck
   from r1jax.stages.context import Preempted
   from r1jax.stages.training import TrainingError
 
@@ -75,13 +108,17 @@ def _run(experiment, context) -> int:
     for stage in experiment.stages:
       if context.result(stage) is None:
         context.raise_if_stopping()
-        context.finish(stage, stages.module(stage.kind).run(stage.settings, stage, context))
+        result = stages.module(stage.kind).run(stage.settings, stage, context)
+        if hosts.is_first():
+          context.finish(stage, result)
+        on_any_process(False)  # from here on all of them find it finished
   except Preempted:
     print('stopped; everything is saved, the same command goes on', flush=True)
     return PREEMPTED
-  except (TrainingError, CheckpointError) as error:
+  except (TrainingError, CheckpointError, CannotCheck) as error:
     return _error(error, FAILED)
-  _summarize(experiment, context)
+  if hosts.is_first():
+    _summarize(experiment, context)
   return 0
 
 

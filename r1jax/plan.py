@@ -22,7 +22,7 @@ GIB = 2**30
 
 def describe(experiment: Experiment) -> str:
   """Experiment -> text: parameters, mesh, and for each stage its batch shapes and bytes a device."""
-  model = experiment.model.config()
+  model = experiment.model_config
   mesh = abstract_mesh(experiment)
   whole = spec(model)
   main = weights.count(whole.replace(mtp=None), model)
@@ -56,12 +56,14 @@ def _stage(experiment: Experiment, stage: Stage, mesh) -> list[str]:
 
 def _sampling(experiment: Experiment, settings, mesh) -> list[str]:
   """Shapes and cache of a rollout."""
-  model, how, ways = experiment.model.config(), settings.sampling, mesh_lib.data_ways(mesh)
+  model, how, ways = experiment.model_config, settings.sampling, mesh_lib.data_ways(mesh)
   prompts, group = _prompts(settings)
   unknown = not prompts * group  # all problems, or each benchmark's own number of samples
   fill = (how.slots or 1, 1) if unknown else (prompts, group)
   shapes = shapes_of(*fill, experiment.prompt.longest, how, ways)
+  layers = model.layers + (model.mtp if how.speculative else 0)
   token = cache.bytes_per_token(model, jnp.dtype(model.compute_dtype).itemsize)
+  token = token // model.layers * layers
   return [
     f'  rollout    {prompts or "all"} prompts x {group or "their"} samples, {experiment.prompt.longest} + '
     f'{how.max_tokens} tokens, {shapes.rows[0]} rows decoded at once, cache of {shapes.columns[-1]} columns',
@@ -79,7 +81,7 @@ def _prompts(settings) -> tuple[int, int]:
 
 def _training(experiment: Experiment, settings, mesh) -> list[str]:
   """Shapes of an update, bytes of its state, and what the traced program returns."""
-  model, spec_of = experiment.model.config(), spec
+  model, spec_of = experiment.model_config, spec
   if hasattr(settings, 'trained'):  # not the policy
     model, spec_of = settings.trained(model)
   ways = mesh_lib.data_ways(mesh)

@@ -43,17 +43,20 @@ class Policy:
     return self.prefill if self.template == CHAT else prompts.opened(self.template)
 
 
-def open_checkpoint(path, template: str = '', prefill: str = chat.PREFILL, devices=None) -> Policy:
+def open_checkpoint(
+  path, template: str = '', prefill: str = chat.PREFILL, devices=None, mtp: bool = False
+) -> Policy:  # fmt: skip
   """Path, as in model/source.py -> Policy, spread over the devices (None: all), in fp32 on a CPU and else in bf16.
 
   template '': what the run was trained with; else the checkpoint's own chat template; without one, r1_zero, and short
-  for the tiny models.
+  for the tiny models. mtp: with the module for multi-token prediction, if there is one.
   Raises ValueError, OSError or CheckpointError.
   """
   devices = jax.devices() if devices is None else devices
   dtype = 'float32' if devices[0].platform == 'cpu' else 'bfloat16'
   mesh = mesh_lib.make_mesh(fsdp=len(devices), devices=devices)
-  cfg = dataclasses.replace(source.config(path), mtp=0, param_dtype=dtype, compute_dtype=dtype)
+  cfg = dataclasses.replace(source.config(path), param_dtype=dtype, compute_dtype=dtype)
+  cfg = cfg if mtp else dataclasses.replace(cfg, mtp=0)
   place = source.tokenizer(path)
   if place is None:
     raise FileNotFoundError(

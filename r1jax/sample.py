@@ -41,7 +41,8 @@ def sampling(policy: Policy, longest: int, args) -> SamplingConfig:
     raise ValueError(
       f'a prompt of {longest} tokens is too long; valid: fewer than {policy.cfg.max_positions}, the model\'s context'
     )  # fmt: skip
-  return SamplingConfig(min(args.max_tokens, room), args.temperature, args.top_p)
+  most = min(args.max_tokens, room)
+  return SamplingConfig(most, args.temperature, args.top_p, speculative=args.speculative)
 
 
 def say(policy: Policy, messages: Sequence[dict], args, turn: int = 0, width: int = 0) -> str:
@@ -82,10 +83,12 @@ def _generate(
     show(sample, new, last)
 
   with jax.set_mesh(policy.mesh):
-    return rollout.generate(
+    drawn = rollout.generate(
       policy.params, policy.cfg, tokens, ids, jax.random.key(args.seed), how,
       group=args.samples, tokenizer=policy.tokenizer, shapes=shapes, poll=speed.chunk, watch=watch,
     )  # fmt: skip
+  speed.drafts(drawn.drafted, drawn.accepted)
+  return drawn
 
 
 def converse(policy: Policy, args) -> None:
@@ -231,6 +234,8 @@ def _parser() -> argparse.ArgumentParser:
   number('--samples', default=1, help='of each prompt; default: 1')
   number('--seed', default=0, help='of the noise; default: 0')
   number('--batch', default=32, help='prompts of the input that are answered at once; default: 32')
+  drafts = 'two tokens a step where the draft of the MTP module is kept; the same distribution'
+  parser.add_argument('--speculative', action='store_true', help=drafts)
   return parser
 
 
@@ -238,7 +243,7 @@ def main(argv: Sequence[str]) -> int:
   """Arguments, without the program's name -> exit code: 0, 130 after Ctrl-C, 2 with a line on stderr."""
   args = parse(argv)
   try:
-    policy = open_checkpoint(args.checkpoint, args.template, args.prefill)
+    policy = open_checkpoint(args.checkpoint, args.template, args.prefill, mtp=args.speculative)
     if args.input:
       complete_file(policy, args)
     elif args.prompt is not None:

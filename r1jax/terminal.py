@@ -89,6 +89,7 @@ class Speed:
     self._now, self._start = now, now()
     self._first: tuple[int, float] | None = None  # tokens and seconds of the first chunk
     self._tokens, self._seconds = 0, 0.0
+    self._drafted, self._kept = 0, 0
 
   def chunk(self) -> None:
     """Another chunk begins."""
@@ -99,7 +100,16 @@ class Speed:
     self._tokens += tokens
     self._seconds = self._now() - self._start
 
+  def drafts(self, drafted: int, kept: int) -> None:
+    """Tokens that speculative decoding has proposed, and those of them that were kept."""
+    self._drafted, self._kept = self._drafted + drafted, self._kept + kept
+
   def __str__(self) -> str:
+    if self._drafted:
+      return f'{self._pace()}, {self._kept / self._drafted:.0%} of the drafts kept'
+    return self._pace()
+
+  def _pace(self) -> str:
     text = f'{self._tokens} tokens in {self._seconds:.1f} s'
     if not self._first or self._tokens == self._first[0]:
       return text

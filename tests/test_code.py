@@ -1,5 +1,6 @@
 """A program earns its reward by passing all tests, and by nothing else."""
 
+import dataclasses
 import json
 import pathlib
 import time
@@ -8,7 +9,9 @@ import pytest
 
 from r1jax.problems import Problem
 from r1jax.rewards import code, sandbox
+from r1jax.rewards.checks import CHECKS
 from r1jax.rewards.code_tests import Case
+from r1jax.rewards.pool import Pool
 from r1jax.rewards.verdict import BAD_GOLD, OUTCOMES, RIGHT, TIMEOUT, WRONG
 
 isolation = pytest.mark.skipif(sandbox.available() is None, reason='no sandbox works here')
@@ -68,6 +71,17 @@ def test_the_total_limit_ends_what_the_single_limits_would_let_run():
   )
   assert time.monotonic() - begin < 0.8 + 1
   assert result.outcome == TIMEOUT and result.note.startswith('passes 0 of 20 tests; test 0')
+
+
+@isolation
+def test_a_suite_that_is_slow_and_right_is_paid_through_the_pool(monkeypatch):
+  """Longer than the budget without its total_limit, which is cut to 0.5 s here, and within the one with it."""
+  cut = dataclasses.replace(CHECKS['code'], seconds=0.5, own=lambda d: d.get('total_limit', 0.0))
+  details = {'tests': SUMS, 'time_limit': 30, 'total_limit': 120}
+  text = f'```python\nimport time\ntime.sleep(0.3)\n{ADD}\n```'
+  with Pool(1, checks={'code': cut}) as pool:
+    found = pool.check([(text, Problem(0, 'code', '', '', details=details))])[0]
+  assert found.outcome == RIGHT and found.seconds > 0.5
 
 
 @isolation

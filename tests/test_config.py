@@ -339,9 +339,9 @@ def test_sizes_have_the_settings_of_the_paper():
   assert (rl.sampling.max_tokens, rl.sampling.temperature) == (32_768, 1.0)
 
 
-@pytest.mark.parametrize('of, size', [(r1_zero, s) for s in r1_zero.SIZES] +
+@pytest.mark.parametrize('of, size', [(r1_zero, s) for s in r1_zero.SIZES if s != 'auto'] +
                          [(base_model, s) for s in base_model.SIZES] +
-                         [(preference, s) for s in preference.SIZES])  # fmt: skip
+                         [(preference, s) for s in preference.SIZES if s != 'auto'])  # fmt: skip
 def test_every_size_resolves(of, size):
   experiment = resolve(of.get_config(size))
   assert experiment.model.size == size and experiment.name.endswith(size)
@@ -355,7 +355,7 @@ def test_an_unknown_size_is_refused():
 
 @pytest.mark.parametrize('size', PARAMETERS)
 def test_a_dry_run_counts_parameters(size):
-  assert set(PARAMETERS) == set(r1_zero.SIZES)
+  assert {*PARAMETERS, 'auto'} == set(r1_zero.SIZES)
   text = describe(resolve(r1_zero.get_config(size)))
   if PARAMETERS[size]:
     assert f'{size}: {PARAMETERS[size]:,} parameters' in text
@@ -363,3 +363,51 @@ def test_a_dry_run_counts_parameters(size):
     assert ' + 11,610,068,224 for multi-token prediction, bfloat16_master' in text
     assert 'data 1 x fsdp 8 x expert 64 x tensor 1 = 512 devices' in text
   assert 'rl (grpo)' in text and 'traced: ' in text and 'GiB a device' in text
+
+
+@pytest.mark.parametrize('size', r1_zero.TINY)
+def test_auto_is_the_model_that_is_there(size):
+  named, auto = r1_zero.get_config(size), r1_zero.get_config('auto')
+  auto.init.path, auto.model.dtype, auto.model.remat = named.init.path, 'float32', 'none'
+  auto.rl.max_tokens = auto.evaluate.max_tokens = 128
+  auto, named = resolve(auto), resolve(named)
+  found, expected = auto.model_config, named.model_config
+  different = {k for k, v in vars(found).items() if v != getattr(expected, k)}
+  assert different <= {'name', 'bos', 'eos', 'bias_speed', 'logits_chunk'}
+  count = lambda experiment: re.search('([0-9,]+) parameters', describe(experiment))[1]
+  assert count(auto) == count(named)
+
+
+def test_auto_needs_a_model(tmp_path):
+  auto = r1_zero.get_config('auto')
+  auto.init.path = str(tmp_path)
+  with pytest.raises(
+    ConfigError, match="^init.path=.* is not possible with model.size='auto': .*no weights"
+  ):
+    resolve(auto)
+
+
+def test_speculative_decoding_needs_a_module_that_drafts():
+  c = r1_zero.get_config('tiny_dense')
+  c.rl.speculative = True
+  with pytest.raises(
+    ConfigError, match='^rl.speculative=True is not possible: tiny_dense has no module '
+  ):
+    resolve(c)
+
+
+def test_the_cache_of_drafts_is_counted():
+  c = r1_zero.get_config('deepseek_v3')
+  assert '(70,272 bytes a token)' in describe(resolve(c))
+  c.rl.speculative = True
+  assert '(71,424 bytes a token)' in describe(resolve(c))  # 62 layers of 576 numbers in bf16
+
+
+def test_an_export_may_be_asked_for_without_a_section():
+  c = r1_zero.get_config()
+  c.stages = (*c.stages, 'export')
+  stage = resolve(c).stages[-1]
+  assert (stage.kind, stage.settings.path, stage.settings.dtype) == ('export', '', 'bfloat16')
+  c.stages = (*c.stages, 'sft')
+  with pytest.raises(ConfigError, match="^stages='sft' has no settings; valid: a section 'sft'"):
+    resolve(c)

@@ -37,7 +37,7 @@ def go(quick_compile):
       c.evaluate[field] = value
     experiment = resolve(c)
     mesh = mesh_lib.make_mesh(devices=jax.devices()[:1])
-    context = Context(experiment, workdir, mesh, tokenizer.load(c.model.path))
+    context = Context(experiment, workdir, mesh, tokenizer.load(c.init.path))
     (stage,) = experiment.stages
     with jax.set_mesh(context.mesh), contextlib.closing(context):
       return stage_module.run(stage.settings, stage, context)

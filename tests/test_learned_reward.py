@@ -12,7 +12,7 @@ import pytest
 import r1jax
 from r1jax import preference, tokenizer
 from r1jax.checkpoint import Checkpointer
-from r1jax.config import Experiment, MeshConfig, ModelSettings, PromptConfig
+from r1jax.config import Experiment, InitConfig, MeshConfig, ModelSettings, PromptConfig
 from r1jax.health import health
 from r1jax.model import hf
 from r1jax.model.transformer import forward
@@ -64,7 +64,14 @@ def test_what_each_kind_sees():
 @pytest.fixture(scope='module')
 def context(tmp_path_factory, mesh_of) -> Context:
   experiment = Experiment(
-    'rl', 0, ModelSettings('tiny_dense'), MeshConfig(), ProblemsConfig(), PromptConfig('short'), ()
+    'rl',
+    0,
+    ModelSettings('tiny_dense'),
+    InitConfig(),
+    MeshConfig(),
+    ProblemsConfig(),
+    PromptConfig('short'),
+    (),
   )
   return Context(experiment, tmp_path_factory.mktemp('rl'), mesh_of(), WORDS)
 
@@ -84,7 +91,11 @@ def folder(tmp_path_factory, context) -> Path:
     'mean': 1.0,
     'std': 2.0,
   }
-  done |= {'tokenizer': WORDS.fingerprint, 'model': {'size': 'tiny_dense', 'dtype': 'float32'}}
+  done |= {
+    'tokenizer': WORDS.fingerprint,
+    'model': {'size': 'tiny_dense', 'dtype': 'float32'},
+    'init': '',
+  }
   (folder / 'done.json').write_text(json.dumps(done))
   return folder
 

@@ -186,9 +186,9 @@ def test_a_dry_run_starts_nothing(capsys, tmp_path):
     ([R1_ZERO, '--config.mesh.fsdp=3'], 'mesh.fsdp=3 is not possible: '),
     ([R1_ZERO, '--config.mesh.data=16'], 'mesh.data=16 is not possible: '),
     ([R1_ZERO, '--config.mesh.expert=3'], 'mesh.expert=3 is not possible: '),
-    ([R1_ZERO, '--config.model.path=nowhere'], "model.path='nowhere' does not exist; valid: a directory "),
-    ([R1_ZERO, '--config.model.path='], "model.path='' does not exist; valid: a directory "),
-    ([R1_ZERO, '--config.model.path=tests'], "model.path='tests' is not possible: tests: no weights; valid: a "),
+    ([R1_ZERO, '--config.init.path=nowhere'], "init.path='nowhere' does not exist; valid: a directory "),
+    ([R1_ZERO, '--config.init.path='], "init.path='' does not exist; valid: a directory "),
+    ([R1_ZERO, '--config.init.path=tests'], "init.path='tests' is not possible: tests: no weights; valid: a "),
     ([BASE, '--config.problems.source=no.jsonl'], "problems.source='no.jsonl', style='short' has no base text; "),
     ([BASE, '--config.pretrain.source=no.jsonl'], "pretrain.source='no.jsonl' is no file; valid: 'base_text'"),
     ([BASE, '--config.problems.count=9999'], 'problems.count=9999 is not possible; valid: 0 for all, or at most '),
@@ -253,7 +253,7 @@ def test_a_tokenizer_with_more_ids_than_the_model(refused, tmp_path):
   rng = random.Random(0)
   words = [''.join(rng.choices('abcdefghijklmnop', k=6)) for _ in range(3000)]
   tokenizer.train([' '.join(words[i : i + 10]) for i in range(0, 3000, 10)], 512).save(tmp_path)
-  found = refused(BASE, f'--config.model.tokenizer={tmp_path}')
+  found = refused(BASE, f'--config.init.tokenizer={tmp_path}')
   assert found.endswith('is not possible: its tokenizer has 512 ids; valid: at most the 384 of tiny_moe')  # fmt: skip
 
 
@@ -302,7 +302,7 @@ def test_another_config_in_the_same_workdir_is_refused(run_of, capfd):
   for change, text in [
     ('--config.pretrain.learning_rate=0.5', 'pretrain.learning_rate=0.5 is not what '),
     ('--config.seed=1', 'seed=1 is not what '),
-    ('--config.model.path=x', "model.path='x' is not what "),
+    ('--config.init.path=x', "init.path='x' is not what "),
     (
       '--config.stages=("pretrain:sft", "out:export")',
       "stages=['pretrain:sft', 'out:export'] is not what ",
@@ -332,11 +332,11 @@ def test_a_checkpoint_of_another_model_is_refused(run_of, refused, tmp_path):
   _, workdir = run_of
   model = tmp_path / 'model'
   shutil.copytree(workdir / 'export' / 'model', model)
-  path = f'--config.model.path={model}'
+  path = f'--config.init.path={model}'
   found = refused(R1_ZERO, path)
   where = model / 'config.json'
   assert found.startswith(
-    f"model.path='{model}' is not possible: {where}: the checkpoint differs in "
+    f"init.path='{model}' is not possible: {where}: the checkpoint differs in "
   )
   weights = model / 'model.safetensors'
   weights.write_bytes(weights.read_bytes()[:1000])

@@ -1,15 +1,17 @@
 """What is equal and, above all, what is not; and that no text takes long."""
 
 import collections
+import concurrent.futures
 import pathlib
 import re
+import signal
 from fractions import Fraction
 
 import pytest
 
 from r1jax.problems import Problem
 from r1jax.rewards.__main__ import read as read_cases
-from r1jax.rewards.maths import answer_of, check
+from r1jax.rewards.maths import answer_of, check, closed_form
 from r1jax.rewards.maths.answer import read
 from r1jax.rewards.maths.expr import Num, Op, Sym, parse
 from r1jax.rewards.maths.structure import Many, Value
@@ -41,6 +43,69 @@ def test_the_corpus_through_the_pool():
   assert len(missed) <= 0.01 * expected.count('right')
   assert [v.outcome for v in found if not v.credit].count('timeout') == 0
   assert sum(v.outcome != e for v, e in zip(found, expected)) <= 0.01 * len(cases)
+
+
+HUGE = [
+  '\\sum_{k=1}^{3} 9^{9^{9^{k}}}',
+  '\\int_0^1 x^{9^{9^{9}}}\\,dx',
+  '\\prod_{k=1}^{9} (10^{9})!',
+  '\\lim_{x\\to 0} ((((9!)!)!)!)x',
+  '\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}^{10^{9}}',
+  '\\sum_{k=1}^{3}' * 40 + 'k',
+  '\\int_0^1' * 30 + 'x' + 'dx' * 30,
+  '\\sum_{k=1}^{3}' + '(' * 35 + 'k' + ')' * 35,
+  '\\max(' * 38 + '1' + ')' * 38,
+]
+
+
+def test_large_work_ends_at_the_budget_and_is_not_paid():
+  """Answer and reference alike; nothing raises or kills a worker."""
+  pairs = [(f'\\boxed{{{text}}}', Problem(0, 'math', 'Find 5.', '5')) for text in HUGE]
+  pairs += [('\\boxed{5}', Problem(1, 'math', 'Find 5.', text)) for text in HUGE]
+  with Pool(2, budgets={'math': 2.0}) as pool:
+    found = pool.check(pairs)
+    assert pool.errors == 0 and pool.quarantined == []
+  assert [v.outcome for v in found[:4]] == ['timeout'] * 4
+  assert all(v.outcome != 'right' and v.seconds < 3.0 for v in found)
+
+
+def test_math_verify_sees_no_signal_and_leaves_none():
+  before = signal.getsignal(signal.SIGALRM), signal.setitimer(signal.ITIMER_REAL, 0)
+  with concurrent.futures.ThreadPoolExecutor(1) as thread:  # where signal.alarm would raise
+    assert thread.submit(outcome, '\\sum_{k=1}^{10} k', '55').result() == 'right'
+  assert (signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)) == before
+
+
+@pytest.mark.parametrize(
+  'text, value',
+  [
+    ('\\sum_{k=1}^{100} k', '5050'), ('\\sum_{i=1}^{3} i^2', '14'), ('\\int_0^2 3x^2\\,dx', '8'),
+    ('\\prod_{k=2}^{4} (1-\\frac1k)', '\\frac{1}{4}'), ('\\lim_{x\\to 3} \\frac{x^2-9}{x-3}', '6'),
+    ('\\int_0^{0.5} 8x\\,dx', '1'), ('\\sum_{k=0}^{\\infty} \\frac{1}{2^k}', '2'), ('\\sum_{k=1}^{12}\\frac12', '6'),
+  ],
+)  # fmt: skip
+def test_what_operators_come_to(text, value):
+  assert closed_form.closed(tokenize(text)) == tokenize(value)
+
+
+@pytest.mark.parametrize(
+  'text',
+  [
+    '\\int x\\,dx', '\\int_0^1 x', '\\sum k', '\\sum_{k=1}^{3} k + k', '\\sum_{k=1}^{3} a_k', '\\sum_{k=1}^{3} k!!',
+    '\\lim_{x\\to 0} \\frac{1}{x}', '\\sum_{k=1}^{3} 5 5', '\\sum_{k=1}^{3} f(k)', '\\sum_{k=1}^{3} i',
+    '\\sum_{k=1}^{3} k \\text{ apples}', '\\int_0^1 \\sin(\\cos(x))\\,dx', '\\sum_{k=1}^{3} \\oint k',
+  ],
+)  # fmt: skip
+def test_what_has_no_closed_form_or_two_meanings(text):
+  with pytest.raises(ValueError, match='.'):
+    closed_form.closed(tokenize(text))
+
+
+def test_math_verify_decides_where_there_is_no_closed_form():
+  gold = '\\int_0^1 \\sin(\\cos(x))\\,dx'
+  assert outcome(gold, '\\int_0^1 \\sin(\\cos(t))\\,dt') == outcome(gold, gold) == 'right'
+  assert outcome(gold, '\\int_0^2 \\sin(\\cos(x))\\,dx') == 'wrong'
+  assert outcome(gold, '0.738642998') == outcome(gold, '5') == 'wrong'
 
 
 def test_the_corpus_is_varied():

@@ -12,11 +12,14 @@ import pytest
 
 from r1jax.problems import Problem
 from r1jax.rewards.__main__ import read
+from r1jax.rewards.checks import CHECKS as REAL_CHECKS
 from r1jax.rewards.checks import Check
 from r1jax.rewards.pool import BATCH_BYTES, Pool
+from r1jax.rewards.verdict import CannotCheck
 
 DATA = pathlib.Path(__file__).parent / 'data'
 CHECKS = {'bad': Check('bad_checks', 10.0), 'missing': Check('no_such_module', 1.0)}
+CODE = REAL_CHECKS['code']
 ONE = Problem(1, 'bad', 'prompt', 'answer')
 
 
@@ -94,6 +97,44 @@ def test_the_budget_counts_from_the_start_of_a_check(make_pool):
   found = run(pool, *['sleep 0.3'] * 10)
   assert all(0.3 <= v.seconds < 2.0 and v.outcome == 'unparseable' for v in found)
   assert pool.errors == 10  # a check that returns None is a bug
+
+
+def test_a_budget_may_follow_from_the_problem(monkeypatch):
+  """0.5 s and its own 60: a second passes. With 0.5 s alone it does not."""
+  monkeypatch.setenv('PYTHONPATH', str(DATA))
+  checks = {'bad': Check('bad_checks', 0.5, own=lambda details: details.get('own', 0.0))}
+  with Pool(1, checks=checks) as pool:
+    found = pool.check(
+      [('sleep 1', Problem(1, 'bad', '', '', details={'own': 60.0})), ('sleep 1', ONE)]
+    )
+  assert outcomes(found) == ['unparseable', 'timeout'] and found[1].note == 'not done in 0.5 s'
+
+
+@pytest.mark.parametrize(
+  'details, seconds',
+  [({}, 85), ({'total_limit': 2.5}, 27.5), ({'total_limit': 600}, 625), ({'total_limit': 601}, 85),
+   ({'total_limit': 'x'}, 85)],
+)  # fmt: skip
+def test_the_budget_of_programs_follows_their_total_limit(details, seconds):
+  assert CODE.budget(details) == seconds
+
+
+def test_a_budget_of_the_pool_goes_before(make_pool):
+  assert outcomes(run(make_pool(budgets={'bad': 0.5}), 'sleep 1000')) == ['timeout']
+
+
+def test_options_reach_the_check(monkeypatch):
+  monkeypatch.setenv('PYTHONPATH', str(DATA))
+  with Pool(1, checks={'bad': Check('bad_checks', 10.0, options={'answer': 'given'})}) as pool:
+    assert run(pool, 'fail')[0].answer == 'given'
+
+
+def test_what_cannot_be_checked_is_an_error_and_no_verdict(make_pool):
+  pool = make_pool()
+  with pytest.raises(CannotCheck, match='^no isolation$'):
+    run(pool, 'cannot no isolation')
+  assert pool.errors == 0 and sum(pool.rates().values()) == 0
+  assert outcomes(run(pool, 'right a')) == ['right']
 
 
 def test_what_a_check_has_started_is_killed_with_it(make_pool, tmp_path):

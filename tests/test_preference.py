@@ -13,7 +13,15 @@ from experiments import preference as experiment_file
 from r1jax import preference, tokenizer
 from r1jax.batch import BatchShape
 from r1jax.checkpoint import Checkpointer
-from r1jax.config import Experiment, MeshConfig, ModelSettings, PromptConfig, Stage, build
+from r1jax.config import (
+  Experiment,
+  InitConfig,
+  MeshConfig,
+  ModelSettings,
+  PromptConfig,
+  Stage,
+  build,
+)
 from r1jax.mesh import data_ways
 from r1jax.model.transformer import forward
 from r1jax.model.weights import map_spec
@@ -198,11 +206,11 @@ def make_context(workdir, mesh) -> Context:
   stages = tuple(
     Stage(k, 'preference', build(stage_module.Config, c[k].to_dict(), k), k) for k in ('helpful', 'safety')
   )  # fmt: skip
-  model = ModelSettings(c.model.size, path=c.model.path)
+  model, init = ModelSettings(c.model.size), InitConfig(c.init.path)
   experiment = Experiment(
-    c.name, 0, model, MeshConfig(), ProblemsConfig(), PromptConfig('short'), stages
+    c.name, 0, model, init, MeshConfig(), ProblemsConfig(), PromptConfig('short'), stages
   )
-  return Context(experiment, workdir, mesh, tokenizer.load(c.model.path))
+  return Context(experiment, workdir, mesh, tokenizer.load(c.init.path))
 
 
 def run(context: Context, number: int) -> dict:

@@ -257,3 +257,18 @@ def test_the_template_that_a_model_was_made_for(tmp_path, name, chat_template, e
   opened = policy.open_checkpoint(tmp_path, devices=jax.devices()[:1])
   assert opened.template == expected
   assert opened.opened == ('<think>\n' if chat_template else '')
+
+
+def test_drafts_change_no_greedy_token(capsys, quick_compile):
+  opened = policy.open_checkpoint(ASSETS / 'tiny_moe', devices=jax.devices()[:1], mtp=True)
+  plain = arguments('--temperature=0', '--max_tokens=48')
+  drafted = arguments('--temperature=0', '--max_tokens=48', '--speculative')
+  said = [sample.say(opened, ask(PROMPTS[1]), args) for args in (plain, drafted)]
+  assert said[0] == said[1] and len(said[0]) > 10
+  err = capsys.readouterr().err
+  assert err.count(' of the drafts kept') == 1
+
+
+def test_drafts_need_a_module_that_makes_them(tiny):
+  with pytest.raises(ValueError, match='speculative=True needs an MTP module'):
+    sample.say(tiny, ask(PROMPTS[0]), arguments('--speculative', '--max_tokens=8'))

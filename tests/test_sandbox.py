@@ -1,9 +1,11 @@
 """A program that nobody has read can do nothing but answer, and ends when its time is up."""
 
+import json
 import os
 import pathlib
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,8 +13,16 @@ import time
 
 import pytest
 
-from r1jax.rewards import sandbox, sandbox_command
+from experiments import r1_zero
+from r1jax import checks, problems
+from r1jax.config import resolve
+from r1jax.fields import ConfigError
+from r1jax.problems import ProblemsConfig
+from r1jax.rewards import RewardConfig, Scoring, sandbox, sandbox_command
+from r1jax.rewards.__main__ import main as rewards_main
+from r1jax.rewards.pool import Pool
 from r1jax.rewards.sandbox import EXITED, OUTPUT, TIMEOUT, Limits, SandboxError
+from r1jax.rewards.verdict import CannotCheck
 
 isolation = pytest.mark.skipif(sandbox.available() is None, reason='no sandbox works here')
 
@@ -245,6 +255,88 @@ def test_a_sandbox_that_works_is_used_even_where_none_is_needed(recwarn):
   assert not recwarn.list
 
 
+@pytest.fixture
+def bare_path(monkeypatch, tmp_path):
+  """A PATH on which nothing isolates, and only prlimit is there."""
+  folder = tmp_path / 'bin'
+  folder.mkdir()
+  (folder / 'prlimit').symlink_to(shutil.which('prlimit', path=sandbox_command.search_path()))
+  monkeypatch.setenv('PATH', str(folder))
+  sandbox._reasons.cache_clear()
+  yield folder
+  sandbox._reasons.cache_clear()
+
+
+@pytest.fixture
+def program_file(tmp_path):
+  """A file of one problem, whose completion passes its only test."""
+  path = tmp_path / 'programs.jsonl'
+  row = {
+    'kind': 'code',
+    'prompt': '7',
+    'answer': '',
+    'details': {'tests': [{'input': '', 'output': '7'}]},
+  }
+  row |= {'completion': '```python\nprint(7)\n```', 'expected': 'right'}
+  path.write_text(json.dumps(row) + '\n')
+  return str(path)
+
+
+def test_the_command_refuses_without_a_sandbox_unless_it_is_told_to(bare_path, program_file, capfd):
+  assert rewards_main([program_file, '--workers', '1']) == 2
+  error = capfd.readouterr().err
+  assert 'no sandbox works here' in error and 'bwrap: not installed' in error
+  assert rewards_main([program_file, '--workers', '1', '--allow-unsandboxed']) == 0
+  found = capfd.readouterr()
+  assert 'RUN WITHOUT ISOLATION' in found.err and 'right 100.0%' in found.out
+
+
+@isolation
+def test_the_flag_changes_nothing_where_a_sandbox_works(program_file, capfd):
+  assert rewards_main([program_file, '--workers', '1', '--allow-unsandboxed']) == 0
+  assert 'WITHOUT' not in capfd.readouterr().err
+
+
+def prepared(source, workdir, **problems):
+  config = r1_zero.get_config('tiny_dense').to_dict()
+  config['problems'] |= {'source': source, 'heldout_fraction': 0.0, **problems}
+  config['stages'] = ('rl:grpo',)
+  del config['evaluate']
+  return checks.prepare(resolve(config), workdir, config)
+
+
+def test_a_run_on_programs_does_not_start_without_a_sandbox(
+  bare_path, program_file, tmp_path, capsys
+):
+  with pytest.raises(
+    ConfigError, match='problems.allow_unsandboxed=False .* kind code: no sandbox works here'
+  ):
+    prepared(program_file, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
+  context = prepared(program_file, tmp_path / 'run', allow_unsandboxed=True)
+  assert 'RUN WITHOUT ISOLATION' in capsys.readouterr().err
+  problem = context.problems('train')[0]
+  with context.pool as pool:
+    assert pool.check([('```python\nprint(7)\n```', problem)])[0].outcome == 'right'
+
+
+def test_a_sandbox_that_fails_in_a_run_ends_it(bare_path, program_file, tmp_path):
+  """As if it had been taken away after the start: scores are not made up."""
+  problem = problems.load(ProblemsConfig(source=program_file, heldout_fraction=0.0), 'train')[0]
+  with Pool(1) as pool:
+    scoring = Scoring([problem], 1, RewardConfig(), pool)
+    scoring.add(0, '```python\nprint(7)\n```')
+    with pytest.raises(CannotCheck, match='no sandbox works here'):
+      scoring.scores()
+    assert pool.errors == 0
+
+
+def test_without_limits_it_is_refused_even_when_allowed(bare_path):
+  (bare_path / 'prlimit').unlink()
+  sandbox._reasons.cache_clear()
+  assert sandbox.refusal(allow_unsandboxed=True).startswith('prlimit is not installed')
+
+
 @pytest.mark.parametrize('method', sandbox_command.METHODS)
 def test_what_is_missing_is_named(method, monkeypatch):
   monkeypatch.setattr(sandbox_command, 'search_path', lambda: '/nowhere')
@@ -271,3 +363,17 @@ def test_a_signal_is_told_from_a_status(no_sandbox):
       f'import os\nos.kill(os.getpid(), {int(signal.SIGTERM)})', allow_unsandboxed=True
     )
   assert result.status == 128 + signal.SIGTERM
+
+
+def test_a_sandbox_that_does_not_come_up_gets_a_second_try(monkeypatch):
+  real, tried = sandbox._run, []
+
+  def first_fails(*arguments):
+    tried.append(arguments)
+    if len(tried) == 1:
+      raise SandboxError('the sandbox did not come up')
+    return real(*arguments)
+
+  assert sandbox.available()
+  monkeypatch.setattr(sandbox, '_run', first_fails)
+  assert sandbox.run('print(1)').stdout == b'1\n' and len(tried) == 2

@@ -1,4 +1,4 @@
-"""What --config.model.path may name."""
+"""What --config.init.path may name."""
 
 import dataclasses
 import json

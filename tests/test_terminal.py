@@ -130,3 +130,6 @@ def test_speed():
   speed.chunk()
   speed.count(14)
   assert str(speed) == '50 tokens in 3.0 s: the first 20 after 2.0 s, then 30.0 tokens/s'
+  speed.drafts(8, 5)
+  speed.drafts(2, 1)
+  assert str(speed).endswith(', then 30.0 tokens/s, 60% of the drafts kept')

@@ -1,6 +1,5 @@
 """How fast completions are checked, and how rightly.
 
-    pip install math-verify
     python -m r1jax.bench.verifiers tests/data/adversarial_*.jsonl
 
 Files are as r1jax.rewards reads them. For each kind and number of workers: checks a second through the pool, median and

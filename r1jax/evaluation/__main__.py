@@ -1,4 +1,4 @@
-"""python -m r1jax.evaluation DIR [--folder BENCHMARKS] [--against DIR]
+"""python -m r1jax.evaluation DIR [--folder BENCHMARKS] [--against DIR] [--allow-unsandboxed]
 
 Scores the saved generations of an evaluation anew, and writes scores.json, report.md and report.png. DIR is the folder
 of an evaluation's stage in a run, which holds generations/. Exit codes: 0 done, 2 what was asked is not possible.
@@ -12,7 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from r1jax.evaluation import metrics, scoring
+from r1jax.rewards.checks import checks
 from r1jax.rewards.pool import Pool
+from r1jax.rewards.sandbox import unsandboxed_warning
+from r1jax.rewards.verdict import CannotCheck
 
 
 def main(argv: Sequence[str]) -> int:
@@ -25,15 +28,20 @@ def main(argv: Sequence[str]) -> int:
   parser.add_argument(
     '--against', type=Path, help='another such folder, already scored, to compare with'
   )
+  risk = 'run programs WITHOUT isolation where no sandbox works'
+  parser.add_argument('--allow-unsandboxed', action='store_true', help=risk)
   args = parser.parse_args(argv)
   try:
     settings = json.loads((args.dir / scoring.SETTINGS).read_text())
-    with Pool(max((os.cpu_count() or 1) // 2, 1)) as pool:
+    if warning := unsandboxed_warning(args.allow_unsandboxed):
+      print(warning, file=sys.stderr)
+    workers = max((os.cpu_count() or 1) // 2, 1)
+    with Pool(workers, checks=checks(args.allow_unsandboxed)) as pool:
       scores = scoring.score(args.dir, args.folder or Path(settings['folder']), pool)
     print((args.dir / scoring.REPORT).read_text())
     if args.against:
       print('\n'.join(compared(json.loads((args.against / scoring.SCORES).read_text()), scores)))
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, CannotCheck) as error:
     print('error:', error, file=sys.stderr)
     return 2
   return 0

@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from r1jax import hosts
 from r1jax.checkpoint import on_any_process
 from r1jax.config import Stage
 from r1jax.decoding import SamplingConfig
@@ -55,13 +56,14 @@ def _settings(suite: Suite, how: SamplingConfig, context: Context, path: Path) -
   """What `python -m r1jax.evaluation` needs to know."""
   experiment = context.experiment
   settings = {
-    'model': Path(experiment.model.path).name or experiment.model.size,
+    'model': Path(experiment.init.path).name or experiment.model.size,
     'size': experiment.model.size,
     'folder': str(Path(suite.folder).absolute()),
     'seed': experiment.seed,
     'sampling': dataclasses.asdict(how),
   }
-  path.write_text(json.dumps(settings, indent=2) + '\n')
+  if hosts.is_first():
+    path.write_text(json.dumps(settings, indent=2) + '\n')
 
 
 def means(scores: Mapping) -> dict:

@@ -6,12 +6,15 @@ FP8 weights are dequantised on the way in; nothing is quantised on the way out.
 import collections
 import dataclasses
 import functools
+import math
 import pathlib
 
 import jax
 import jax.numpy as jnp
+from tqdm import tqdm
 
 from r1jax.model import hf_files, weights
+from r1jax.model.hf_ahead import give_back, progress
 from r1jax.model.hf_config import check_same_function, config_from_hf, config_to_hf
 from r1jax.model.hf_export import export, write_json
 from r1jax.model.hf_names import Block, Leaf, leaves, tensors
@@ -61,9 +64,11 @@ def load(directory, cfg: ModelConfig | None = None, mesh=None) -> tuple[Transfor
   files, cfg = _open(directory, cfg)
   table = leaves(cfg)
   goal = weights.abstract(spec(cfg), cfg, mesh)
-  return jax.tree_util.tree_map_with_path(
-    lambda path, x: _place(files, table[jax.tree_util.keystr(path)], x), goal
-  ), cfg
+  with progress('reading', directory, goal) as told:
+    params = jax.tree_util.tree_map_with_path(
+      lambda path, x: _place(files, table[jax.tree_util.keystr(path)], x, told), goal
+    )
+  return params, cfg
 
 
 def _open(directory, cfg: ModelConfig | None) -> tuple[hf_files.Files, ModelConfig]:
@@ -80,7 +85,7 @@ def _open(directory, cfg: ModelConfig | None) -> tuple[hf_files.Files, ModelConf
   return files, cfg
 
 
-def _place(files: hf_files.Files, leaf: Leaf, goal: jax.ShapeDtypeStruct) -> jax.Array:
+def _place(files: hf_files.Files, leaf: Leaf, goal: jax.ShapeDtypeStruct, told: tqdm) -> jax.Array:
   """Leaf -> array in its sharding. A block that several devices here hold is read once."""
   everything = (slice(None),) * len(goal.shape)
   where = {None: everything}  # the default device
@@ -91,6 +96,8 @@ def _place(files: hf_files.Files, leaf: Leaf, goal: jax.ShapeDtypeStruct) -> jax
     block = tuple(range(n)[s] for s, n in zip(cut, goal.shape, strict=True))
     holders[block].append(device)
   arrays = [x for block, devices in holders.items() for x in _fill(files, leaf, block, devices)]
+  give_back()
+  told.update(math.prod(goal.shape) * goal.dtype.itemsize)
   if goal.sharding is None:
     return arrays[0]
   return jax.make_array_from_single_device_arrays(goal.shape, goal.sharding, arrays)

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from r1jax.model.hf_ahead import one_ahead, progress
 from r1jax.model.hf_config import config_to_hf
 from r1jax.model.hf_files import DTYPES, INDEX
 from r1jax.model.hf_folder import whole
@@ -66,9 +67,11 @@ def _write_tensors(
   values = {
     jax.tree_util.keystr(path): x for path, x in jax.tree_util.tree_leaves_with_path(params)
   }
-  for name, shard in zip(names, shards, strict=True):
-    parts = {t: (table[plan[t][0]], values[plan[t][0]], plan[t][1]) for t in shard}
-    _write_shard(directory / name, parts)
+  with progress('writing', directory, params) as told:
+    for name, shard in zip(names, shards, strict=True):
+      parts = {t: (table[plan[t][0]], values[plan[t][0]], plan[t][1]) for t in shard}
+      _write_shard(directory / name, parts)
+      told.update(sum(x.nbytes // math.prod(leaf.counted) for leaf, x, _ in parts.values()))
   if len(shards) > 1 and jax.process_index() == 0:
     where = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
     index = {'metadata': {'total_size': sum(size.values())}, 'weight_map': where}
@@ -83,9 +86,9 @@ def _write_shard(path: pathlib.Path, parts: dict[str, tuple[Leaf, jax.Array, tup
   try:
     with open(path, 'wb') as file:
       file.write(_header({tensor: leaf for tensor, (leaf, _, _) in parts.items()}))
-      for tensor, (leaf, x, index) in parts.items():
+      for tensor, data in zip(parts, one_ahead(_data, parts.values()), strict=True):
         written = tensor
-        file.write(_on_host(x, index, leaf).reshape(-1).view(np.uint8))
+        file.write(data)
   except OSError as e:
     raise OSError(e.errno, f'cannot write {written}: {e.strerror}', str(path)) from e
 
@@ -107,17 +110,30 @@ def _header(table: dict[str, Leaf]) -> bytes:
   return len(text).to_bytes(8, 'little') + text
 
 
-def _on_host(x: jax.Array, index: tuple[int, ...], leaf: Leaf) -> np.ndarray:
-  """Array of a leaf -> its tensor at `index` as the file has it."""
-  part = _part(x, index, leaf)
-  if part.is_fully_addressable:
-    return np.asarray(part)
-  return multihost_utils.process_allgather(part, tiled=True)
+def _data(part: tuple[Leaf, jax.Array, tuple]) -> np.ndarray:
+  """Leaf, its array, position in it -> the tensor's bytes as the file has them."""
+  leaf, x, index = part
+  if x.dtype != leaf.dtype or [d.platform for d in x.devices()] != ['cpu']:
+    x, index = _cut(x, index, leaf.dtype), ()  # or all layers would be copied to the host
+  whole_here = x.is_fully_addressable
+  ours = np.asarray(x) if whole_here else multihost_utils.process_allgather(x, tiled=True)
+  ours = ours[index]
+  return _contiguous(leaf.to_file(ours)).reshape(-1).view(np.uint8)
 
 
-@functools.partial(jax.jit, static_argnames='leaf')
-def _part(x: jax.Array, index: tuple, leaf: Leaf) -> jax.Array:
-  return leaf.to_file(x[index]).astype(leaf.dtype)
+def _contiguous(x: np.ndarray) -> np.ndarray:
+  """As np.ascontiguousarray, through JAX, which transposes several times as fast, where it has a CPU."""
+  if x.flags.c_contiguous:
+    return x
+  try:
+    return np.asarray(jax.device_put(x, jax.local_devices(backend='cpu')[0]))
+  except RuntimeError:  # JAX_PLATFORMS may leave the CPU out
+    return np.ascontiguousarray(x)
+
+
+@functools.partial(jax.jit, static_argnames='dtype')
+def _cut(x: jax.Array, index: tuple, dtype) -> jax.Array:
+  return x[index].astype(dtype)
 
 
 def _shards(size: dict[str, int], most: int) -> list[list[str]]:

@@ -66,9 +66,15 @@ def config(path) -> ModelConfig:
     return hf.read_config(path)
   above = describing(folder)
   fields = read_json(above / 'config.json')
-  found = sizes.get(fields['model']['size']) if 'stages' in fields else hf.described(above)
+  found = _trained(fields) if 'stages' in fields else hf.described(above)
   dtype = read_json(folder / 'leaves.json')['policy.embed'][1]
   return dataclasses.replace(found, param_dtype=dtype)
+
+
+def _trained(fields: dict) -> ModelConfig:
+  """A run's config.json -> the model that it has trained."""
+  size = fields['model']['size']
+  return config(fields['init']['path']) if size == 'auto' else sizes.get(size)
 
 
 def describing(folder: Path) -> Path:
@@ -85,8 +91,8 @@ def tokenizer(path) -> Path | None:
   place = Path(path) if folder is None else describing(folder)
   if any((place / name).is_file() for name in ('tokenizer.json', 'tokenizer.model')):
     return place
-  model = read_json(place / 'config.json').get('model', {})
-  named = model.get('tokenizer') or model.get('path')
+  init = read_json(place / 'config.json').get('init', {})
+  named = init.get('tokenizer') or init.get('path')
   return Path(named) if named else None
 
 

@@ -52,6 +52,7 @@ class ProblemsConfig:
   count: int = 0  # problems of both splits together, 0 = all that exist
   kind: str = ''  # of the problems of a file that does not say; '': inferred from their fields
   broken: str = 'fatal'  # what a line that cannot be read is: 'fatal' or 'skip' (it is said)
+  allow_unsandboxed: bool = False  # programs run WITHOUT isolation where no sandbox works
   mixture: tuple[str, ...] = ()  # takes the place of source: 'source:weight' each (mixture.py)
 
   def __post_init__(self):

@@ -1,8 +1,9 @@
-"""Checks the completions of a file: `python -m r1jax.rewards FILE.jsonl [--workers N]`.
+"""Checks the completions of a file: `python -m r1jax.rewards FILE.jsonl [--workers N] [--allow-unsandboxed]`.
 
 A line is a JSON object with kind, prompt, answer and completion; numbers and details where the kind needs them; and
 perhaps expected, the outcome that it should have. Prints each disagreement with `expected`, then the share of each
-outcome. Exits with 1 where there is a disagreement, a check that raised or one that killed its worker.
+outcome. Exits with 1 where there is a disagreement, a check that raised or one that killed its worker, and
+with 2 where the file cannot be read or programs cannot be run.
 """
 
 import argparse
@@ -11,9 +12,10 @@ import pathlib
 import sys
 
 from r1jax.problems.problem import Problem
-from r1jax.rewards.checks import CHECKS
+from r1jax.rewards import sandbox
+from r1jax.rewards.checks import CHECKS, checks
 from r1jax.rewards.pool import Pool
-from r1jax.rewards.verdict import OUTCOMES
+from r1jax.rewards.verdict import OUTCOMES, CannotCheck
 
 Case = tuple[str, Problem, str | None]
 
@@ -58,14 +60,26 @@ def main(argv: list[str] | None = None) -> int:
   parser = argparse.ArgumentParser(prog='r1jax.rewards', description=__doc__.splitlines()[0])
   parser.add_argument('file', help='a .jsonl file')
   parser.add_argument('--workers', type=int, default=2, help='processes (default: 2)')
+  parser.add_argument(
+    '--allow-unsandboxed', action='store_true',
+    help='run programs WITHOUT isolation, under resource limits alone, where no sandbox works',
+  )  # fmt: skip
   args = parser.parse_args(argv)
   try:
     cases = read(args.file)
   except (OSError, ValueError) as error:
     print(error, file=sys.stderr)
     return 2
-  with Pool(args.workers) as pool:
-    verdicts = pool.check([(completion, problem) for completion, problem, _ in cases])
+  allowed = args.allow_unsandboxed
+  has_programs = any(problem.kind == 'code' for _, problem, _ in cases)
+  if has_programs and (warning := sandbox.unsandboxed_warning(allowed)):
+    print(warning, file=sys.stderr)
+  with Pool(args.workers, checks=checks(allowed)) as pool:
+    try:
+      verdicts = pool.check([(completion, problem) for completion, problem, _ in cases])
+    except CannotCheck as error:
+      print(f'{args.file}: {error}', file=sys.stderr)
+      return 2
   wrong = 0
   for (_, problem, expected), found in zip(cases, verdicts):
     if expected not in (None, found.outcome):

@@ -13,10 +13,9 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 
-from r1jax import preference, prompts
+from r1jax import hosts, preference, prompts
 from r1jax.batch import ROW_BLOCK, batch_shape, unpack
 from r1jax.checkpoint import Checkpointer
 from r1jax.config import ModelSettings
@@ -44,7 +43,7 @@ class LearnedReward:
     self.kind, self.template = done['kind'], done['template']
     self.mean, self.std = done['mean'], max(done['std'], 1e-6)
     self.tokenizer, self.mesh, self.micro_batch = context.tokenizer, context.sharded, micro_batch
-    self.model = preference.config(ModelSettings(**done['model']).config())
+    self.model = preference.config(ModelSettings(**done['model']).config(done['init']))
     goal = {'policy': weights.abstract(preference.spec(self.model), self.model, self.mesh)}
     saved = Checkpointer(Path(path) / 'checkpoints')
     self.params = saved.restore(done['reward_model'], goal, partial=True)[0]['policy']
@@ -110,7 +109,7 @@ def reward_of(w, texts: Sequence[np.ndarray], model, micro_batch: int, mesh) -> 
   )
   singles = [preference.Comparison((text,), (1.0,)) for text in texts]
   batch, places = preference.pack_comparisons(singles, shape)
-  found = jax.device_get(preference.batch_rewards(w, place(batch, mesh), model))
+  found = hosts.fetch(preference.batch_rewards(w, place(batch, mesh), model))
   return np.array([rewards[-1] for rewards in unpack(found, places)], np.float32)
 
 

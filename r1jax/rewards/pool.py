@@ -22,16 +22,12 @@ from concurrent.futures import Future
 
 from r1jax.problems.problem import Problem
 from r1jax.rewards.checks import CHECKS, Check
-from r1jax.rewards.verdict import OUTCOMES, TIMEOUT, Verdict
+from r1jax.rewards.verdict import OUTCOMES, TIMEOUT, CannotCheck, Verdict
 
 BATCH_ITEMS = 64
-BATCH_BYTES = (
-  2**15
-)  # less than a pipe holds: nobody ever waits in a write while the other side waits, too
+BATCH_BYTES = 2**15  # less than a pipe holds, so that the two sides never wait for each other
 MIN_MEMORY = 2**28  # with less, Python and numpy may not start
-GATHER_SECONDS = (
-  0.0005  # lets the answers of a batch gather: waking up costs more than a cheap check
-)
+GATHER_SECONDS = 0.0005  # in which answers gather: waking up costs more than a cheap check
 DYING_SECONDS = 1.0  # between the last word of a process and its end
 START_SECONDS = 60.0  # for a worker to start, or to import what a kind needs; not part of a budget
 
@@ -41,6 +37,7 @@ class _Item:
   line: bytes  # what the worker gets
   kind: str
   problem: int  # its id
+  budget: float  # seconds
   future: Future
   deaths: int = 0  # of workers that had it
 
@@ -113,6 +110,7 @@ class Pool:
   """`workers` processes that check completions; they start with the first item.
 
   budgets: kind -> seconds, instead of those in `checks`. memory: bytes of address space of a worker, 0 = no limit.
+  A check that cannot be done here raises CannotCheck in the future of its item, and so in check().
   errors: checks that raised, which is a bug of the check. quarantined: (problem id, reason) of each item that killed
   two workers.
   """
@@ -133,7 +131,7 @@ class Pool:
     self.workers, self.memory, self.checks = workers, memory, checks
     for kind in budgets or ():
       self._known(kind)
-    self.budgets = {kind: check.seconds for kind, check in checks.items()} | (budgets or {})
+    self.budgets = budgets or {}
     self.errors, self.quarantined = 0, []
     self._counts, self._poison = collections.Counter(), {}
     self._waiting, self._change = collections.deque(), threading.Condition()
@@ -186,9 +184,15 @@ class Pool:
 
   def _item(self, completion: str, problem: Problem) -> _Item:
     self._known(problem.kind)
-    module = self.checks[problem.kind].module
-    record = {'completion': completion, 'problem': vars(problem), 'module': module}
-    return _Item(json.dumps(record).encode() + b'\n', problem.kind, problem.id, Future())
+    check = self.checks[problem.kind]
+    budget = self.budgets.get(problem.kind) or check.budget(problem.details)
+    record = {
+      'completion': completion,
+      'problem': vars(problem),
+      'module': check.module,
+      'options': check.options,
+    }
+    return _Item(json.dumps(record).encode() + b'\n', problem.kind, problem.id, budget, Future())
 
   def _known(self, kind: str) -> None:
     if kind not in self.checks:
@@ -236,13 +240,16 @@ class Pool:
     worker.send(b''.join(item.line for item in batch))
     for at, item in enumerate(batch):
       try:
-        answer = worker.receive(item.kind, self.budgets[item.kind])
+        answer = worker.receive(item.kind, item.budget)
       except (_Late, _Died) as problem:
         with self._change:
           self._waiting.extendleft(reversed(batch[at + 1 :]))
           self._change.notify_all()
         return self._lost(item, worker, problem)
-      self._finish(item, Verdict(**answer['verdict']), answer['failed'])
+      if 'cannot' in answer:
+        item.future.set_exception(CannotCheck(answer['cannot']))
+      else:
+        self._finish(item, Verdict(**answer['verdict']), answer['failed'])
     return worker
 
   def _lost(self, item: _Item, worker: _Worker, problem: Exception) -> _Worker | None:
@@ -254,7 +261,7 @@ class Pool:
       reason = f'a worker did not start (exit status {status}); it says why on stderr'
       item.future.set_exception(RuntimeError(reason))
     elif isinstance(problem, _Late):
-      note = f'not done in {self.budgets[item.kind]} s'
+      note = f'not done in {item.budget} s'
       self._finish(item, Verdict(TIMEOUT, note=note, seconds=time.monotonic() - worker.since))
     elif item.deaths == 0:
       item.deaths = 1

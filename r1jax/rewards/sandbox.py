@@ -17,6 +17,7 @@ import time
 import warnings
 
 from r1jax.rewards import sandbox_command
+from r1jax.rewards.verdict import CannotCheck
 
 EXITED, TIMEOUT, OUTPUT = ENDS = ('exited', 'timeout', 'output')
 START_SECONDS = 10.0  # for a sandbox to come up; the program's own time starts after that
@@ -48,7 +49,7 @@ print(alone and offline and refused(lambda: open('/usr/probe', 'w')) and refused
 """
 
 
-class SandboxError(RuntimeError):
+class SandboxError(CannotCheck):
   """No sandbox works here, or one that works did not come up."""
 
 
@@ -123,13 +124,12 @@ def run(
   program = text.decode()
   arguments = (*_PYTHON, driver)
   if method := available():
-    return _run(sandbox_command.isolated(method, program, arguments, limits), stdin, limits)
-  if not allow_unsandboxed:
-    raise SandboxError(_refusal())
-  if lacking := sandbox_command.missing(''):
-    raise SandboxError(
-      f'{lacking} is not installed, so nothing would limit a program; install util-linux'
-    )
+    command = sandbox_command.isolated(method, program, arguments, limits)
+    with contextlib.suppress(SandboxError):  # a machine can be too busy for a moment
+      return _run(command, stdin, limits)
+    return _run(command, stdin, limits)
+  if reason := refusal(allow_unsandboxed):
+    raise SandboxError(reason)
   warnings.warn(
     'running an unread program WITHOUT a sandbox: allow_unsandboxed is set', stacklevel=2
   )
@@ -137,11 +137,30 @@ def run(
     return _run(sandbox_command.unsandboxed(folder, program, arguments, limits), stdin, limits)
 
 
-def _refusal() -> str:
+def refusal(allow_unsandboxed: bool) -> str:
+  """Why no program is run on this machine, '' where it is."""
+  if available():
+    return ''
+  if allow_unsandboxed:
+    lacking = sandbox_command.missing('')
+    return (
+      lacking
+      and f'{lacking} is not installed, so nothing would limit a program; install util-linux'
+    )
   tried = '; '.join(f'{method}: {reason}' for method, reason in _reasons().items() if reason)
   return (
     f'no sandbox works here, so no program is run ({tried}). Install bubblewrap (apt install bubblewrap) or '
-    'util-linux, and allow user namespaces (in a container: --cap-add SYS_ADMIN); or pass allow_unsandboxed=True'
+    'util-linux, and allow user namespaces (in a container: --cap-add SYS_ADMIN); or set allow_unsandboxed'
+  )
+
+
+def unsandboxed_warning(allow_unsandboxed: bool) -> str:
+  """What has to be said aloud where programs are run without isolation; '' where they are not."""
+  if not allow_unsandboxed or available():
+    return ''
+  return (
+    'WARNING: no sandbox works here and allow_unsandboxed is set: programs that a model wrote, and that nobody has '
+    'read, RUN WITHOUT ISOLATION as this user, with its files and its network'
   )
 
 

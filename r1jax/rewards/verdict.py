@@ -7,6 +7,10 @@ RIGHT, WRONG, UNPARSEABLE, TIMEOUT, BAD_GOLD = OUTCOMES = (
 )  # fmt: skip
 
 
+class CannotCheck(RuntimeError):
+  """Nothing can be checked here, whatever the completion. It ends a run, and is no verdict."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Verdict:
   """outcome: one of OUTCOMES. answer: what was taken from the completion, None without one. credit: what it earns,

@@ -7,6 +7,7 @@ It ends with its parent, whatever it is doing on Linux, and elsewhere when the c
 import contextlib
 import ctypes
 import dataclasses
+import functools
 import importlib
 import json
 import os
@@ -16,7 +17,7 @@ import sys
 import time
 
 from r1jax.problems.problem import Problem
-from r1jax.rewards.verdict import UNPARSEABLE, Verdict
+from r1jax.rewards.verdict import UNPARSEABLE, CannotCheck, Verdict
 
 _PR_SET_PDEATHSIG = 1
 
@@ -39,8 +40,8 @@ def main(parent: int, memory: int) -> None:
     if problem.kind not in loaded:
       loaded[problem.kind] = _load(item['module'])
       replies.write(json.dumps({'loaded': problem.kind}) + '\n')
-    verdict, failed = attempt(loaded[problem.kind], item['completion'], problem)
-    replies.write(json.dumps({'verdict': vars(verdict), 'failed': failed}) + '\n')
+    check = functools.partial(loaded[problem.kind], **item['options'])
+    replies.write(json.dumps(reply(check, item['completion'], problem)) + '\n')
 
 
 def _load(module: str):
@@ -50,18 +51,29 @@ def _load(module: str):
   except Exception as error:
     failure = error
 
-  def fail(completion, problem):
+  def fail(completion, problem, **options):
     raise failure
 
   return fail
 
 
+def reply(check, completion: str, problem: Problem) -> dict:
+  """What the parent is told of one check."""
+  try:
+    verdict, failed = attempt(check, completion, problem)
+  except CannotCheck as error:
+    return {'cannot': str(error)}
+  return {'verdict': vars(verdict), 'failed': failed}
+
+
 def attempt(check, completion: str, problem: Problem) -> tuple[Verdict, bool]:
-  """One check, timed -> (verdict, whether it raised). Out of memory is for the parent to see: the worker dies."""
+  """One check, timed -> (verdict, whether it raised). Out of memory is for the parent to see: the worker dies.
+  Raises CannotCheck.
+  """
   start = time.perf_counter()
   try:
     verdict, failed = dataclasses.replace(check(completion, problem)), False
-  except MemoryError:
+  except (MemoryError, CannotCheck):
     raise
   except Exception as error:
     verdict, failed = Verdict(UNPARSEABLE, note=f'the check raised {error!r:.200}'), True

@@ -16,6 +16,7 @@ from r1jax.model import source, weights
 from r1jax.model.transformer import Transformer, spec
 from r1jax.problems import Problem
 from r1jax.prompts import encode
+from r1jax.rewards.checks import checks
 from r1jax.rewards.pool import Pool
 
 
@@ -36,9 +37,8 @@ class Context:
   _problems: dict[str, list[Problem]] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
-    settings = self.experiment.model
     self.model = dataclasses.replace(
-      settings.config(), bos=self.tokenizer.bos, eos=self.tokenizer.eos
+      self.experiment.model_config, bos=self.tokenizer.bos, eos=self.tokenizer.eos
     )
 
   @property
@@ -66,7 +66,8 @@ class Context:
   @functools.cached_property
   def pool(self) -> Pool:
     """The processes that check completions; they start with the first one."""
-    return Pool(max((os.cpu_count() or 1) // 2, 1))
+    allowed = self.experiment.problems.allow_unsandboxed
+    return Pool(max((os.cpu_count() or 1) // 2, 1), checks=checks(allowed))
 
   def close(self) -> None:
     """Ends what runs beside this process."""
@@ -115,7 +116,7 @@ class Context:
       done = self.result(stage)
       if done and 'checkpoint' in done:
         return self._trained(stage, done['checkpoint'])
-    path = self.experiment.model.path
+    path = self.experiment.init.path
     if path:
       return source.load(path, self.model, self.sharded)
     goal = weights.abstract(spec(self.model), self.model, self.sharded)

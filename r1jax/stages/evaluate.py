@@ -8,14 +8,14 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from r1jax import decoding, prompts
+from r1jax import decoding, hosts, prompts
 from r1jax.config import Stage
 from r1jax.decoding import SamplingConfig
 from r1jax.evaluation import metrics
 from r1jax.evaluation import run as benchmark_run
 from r1jax.evaluation.benchmarks import Suite
 from r1jax.evaluation.sampling import NOISE, chosen
-from r1jax.explore import scored_when_done
+from r1jax.explore import agreed, scored_when_done
 from r1jax.mesh import data_ways
 from r1jax.report import duration
 from r1jax.rewards import RewardConfig, Scoring
@@ -81,7 +81,8 @@ def held_out(cfg: Config, stage: Stage, context: Context) -> dict:
     for name in ('correct', 'length', 'truncated')
   )
   rows = [row for part in parts for row in part.rows]
-  _save(context, stage, rows)
+  if hosts.is_first():
+    _save(context, stage, rows)
   result = pass_at_1(correct, length) | {
     'problems': len(problems),
     'samples': cfg.samples,
@@ -125,7 +126,7 @@ def _sampled(cfg: Config, context: Context, problems: list) -> Iterator[_Part]:
       params, context.model, tokens, [p.id for p in part], key, how, group=cfg.samples, tokenizer=tokenizer,
       shapes=shapes, poll=context.raise_if_stopping, watch=scored_when_done(scoring, tokenizer, prompt.template),
     )  # fmt: skip
-    correct, length = scoring.scores().parts['accuracy'], rollouts.length
+    correct, length = agreed(scoring.scores()).parts['accuracy'], rollouts.length
     shown = _rows(part, scoring.texts(), correct, length, prompt.template)
     yield _Part(correct, length, rollouts.truncated, shown)
 

@@ -12,7 +12,7 @@ from r1jax.algorithms import Algorithm
 from r1jax.batch import Batch, batch_shape
 from r1jax.config import Stage
 from r1jax.decoding import SamplingConfig
-from r1jax.explore import Groups, choose, join, scored_when_done
+from r1jax.explore import Groups, agreed, choose, join, scored_when_done
 from r1jax.mesh import data_ways
 from r1jax.objective import PolicyLoss
 from r1jax.optimizer import OptimizerConfig
@@ -256,7 +256,7 @@ class Learner:
     )  # fmt: skip
     generated = time.perf_counter()
     texts = scoring.texts()
-    scores = self.preferences.add(scoring.scores(), problems, texts)
+    scores = self.preferences.add(agreed(scoring.scores()), problems, texts)
     groups = Groups(problems, rollouts, scores, texts)
     self._took('rollout', generated - started)
     self._took('reward', time.perf_counter() - generated)

@@ -3,9 +3,9 @@
 import dataclasses
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 
+from r1jax import hosts
 from r1jax.advantage import advantages, k1, overlong_penalty
 from r1jax.batch import Batch, Places, pack
 from r1jax.explore import (
@@ -55,7 +55,7 @@ def _part(groups: Groups, cfg, program: Program, state: State, mesh) -> Part:
 def _with_logprobs(batch: Batch, cfg, program: Program, state: State, mesh) -> Batch:
   """Fills in what the policy and the reference make of the batch, where the objective asks for it."""
   placed = place(batch, mesh)
-  of = lambda w: jax.device_get(logprobs(w, placed, program.model, program.temperature))
+  of = lambda w: hosts.fetch(logprobs(w, placed, program.model, program.temperature))
   if cfg.updates_per_rollout > 1 or cfg.algorithm.kl_in_reward:
     batch = batch.replace(old_logprob=of(state.policy))
   if cfg.uses_reference:

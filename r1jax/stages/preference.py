@@ -116,6 +116,7 @@ def _result(cfg: Config, context: Context, trainer: Trainer) -> dict:
     'reward_model': cfg.optimizer.steps,
     'kind': cfg.kind,
     'model': {'size': settings.size, 'dtype': settings.dtype},
+    'init': context.experiment.init.path,
     'template': context.experiment.prompt.template,
     'tokenizer': context.tokenizer.fingerprint,
   }

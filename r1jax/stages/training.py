@@ -8,6 +8,7 @@ from typing import NoReturn
 import jax
 import numpy as np
 
+from r1jax import hosts
 from r1jax import mesh as mesh_lib
 from r1jax import optimizer as optimizer_lib
 from r1jax import state as state_lib
@@ -59,9 +60,7 @@ class Trainer:
     self.checkpointer = context.checkpointer(stage)
     self.rollouts = RolloutLog(context.folder(stage) / 'rollouts')
     total = program.optimizer.steps
-    self.report = Report(
-      context.workdir, stage.name, total, sample_every, enabled=jax.process_index() == 0
-    )
+    self.report = Report(context.workdir, stage.name, total, sample_every, enabled=hosts.is_first())
     self._kept = {
       'master': context.experiment.model.master,
       'reference': reference,
@@ -115,7 +114,13 @@ class Trainer:
   ) -> None:
     """One update, its report, and a checkpoint where one is due. Raises Preempted, TrainingError."""
     started = time.perf_counter()
-    self.rollouts.save(self.step + 1, batch.arrays())
+    arrays = batch.arrays()
+    if not hosts.are_same(arrays):
+      raise TrainingError(
+        f'{self.stage.name}: hosts have made different batches of step {self.step + 1}'
+      )
+    if hosts.is_first():
+      self.rollouts.save(self.step + 1, arrays)
     found = self.update(batch)
     self.report.step(
       self.step, {**metrics, **found}, {**timing, 'update': time.perf_counter() - started}
@@ -167,4 +172,4 @@ def place(batch: Batch, mesh) -> Batch:
   if mesh is None:
     return jax.device_put(batch)
   rows, whole = mesh_lib.batch_sharding(mesh, axis=1), mesh_lib.replicated(mesh)
-  return jax.device_put(batch, jax.tree.map(lambda x: rows if np.ndim(x) else whole, batch))
+  return hosts.put(batch, jax.tree.map(lambda x: rows if np.ndim(x) else whole, batch))

@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 
-from r1jax.rewards.verdict import Verdict, verdict
+from r1jax.rewards.verdict import CannotCheck, Verdict, verdict
 
 
-def check(completion, problem):
+def check(completion, problem, answer=None):
+  if answer:
+    return verdict(True, answer)
   action, _, argument = completion.partition(' ')
   return ACTIONS[action](argument)
 
@@ -32,6 +34,10 @@ def fail(message):
   raise KeyError(message)
 
 
+def cannot(message):
+  raise CannotCheck(message)
+
+
 def say(text):
   print(text, flush=True)
   os.write(1, b'{"verdict": "no json of ours"}\n')
@@ -49,5 +55,6 @@ ACTIONS = {
   'die_once': die_once,
   'eat': lambda text: verdict(True, str(len(bytearray(2**29)))),
   'fail': fail,
+  'cannot': cannot,
   'say': say,
 }

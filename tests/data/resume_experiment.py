@@ -14,7 +14,7 @@ TOKENIZER = pathlib.Path(r1jax.__file__).parent / 'assets' / 'tokenizer'
 def get_config(size: str = 'micro_moe'):
   """Size, by default the one that tests/data/resume_driver.py adds -> the experiment."""
   c = base.experiment(f'resume-{size}', ('before:evaluate', 'rl:grpo', 'after:evaluate'))
-  c.model.size, c.model.tokenizer = size, str(TOKENIZER)
+  c.model.size, c.init.tokenizer = size, str(TOKENIZER)
   c.problems.source, c.problems.max_number = 'arithmetic', 5
   c.problems.heldout_fraction = 0.2
   c.prompt.longest = 32

@@ -1,7 +1,8 @@
 """Is a mathematical answer right? The last `\\boxed{}`, or else the last `<answer>`, against the reference.
 
 Read by a parser of our own and compared in value (see maths.value): nothing is evaluated that is larger than any answer
-needs, so that a check ends at once on almost any text; the pool's budget is for the rest.
+needs, so that a check ends at once on almost any text; the pool's budget is for the rest. What it has no word for is
+left to math-verify and sympy (see maths.closed_form).
 """
 
 import re
@@ -10,11 +11,12 @@ from fractions import Fraction
 from r1jax.problems.boxed import boxes, last_boxed
 from r1jax.problems.problem import Problem
 from r1jax.rewards import format
+from r1jax.rewards.maths import closed_form
 from r1jax.rewards.maths.answer import prose, read
 from r1jax.rewards.maths.expr import Num, Op, walk
 from r1jax.rewards.maths.match import matches
 from r1jax.rewards.maths.structure import Answer, Many, Value
-from r1jax.rewards.maths.text import tokenize
+from r1jax.rewards.maths.text import split, tokenize
 from r1jax.rewards.maths.value import exact
 from r1jax.rewards.verdict import BAD_GOLD, UNPARSEABLE, Verdict, verdict
 
@@ -27,7 +29,7 @@ def check(completion: str, problem: Problem) -> Verdict:
   try:
     gold_tokens = tokenize(_unboxed(problem.answer))
     read_as = prose if _is_prose(gold_tokens) else read
-    gold = read_as(gold_tokens)
+    gold = _read_gold(gold_tokens, read_as)
   except (ValueError, ArithmeticError) as error:
     return Verdict(BAD_GOLD, note=f'answer={problem.answer[:80]!r}: {error}')
   text = answer_of(completion)
@@ -35,23 +37,62 @@ def check(completion: str, problem: Problem) -> Verdict:
     return Verdict(UNPARSEABLE, note='no closed \\boxed{} and no <answer>')
   try:
     tokens = tokenize(text)
-    answer = read_as(tokens)
-    right = matches(gold, answer, in_percent=bool(re.search('percent|%', problem.prompt)))
+    answer = None if gold is None else _read_answer(tokens, read_as)
+    if answer is None:
+      right = closed_form.agree(gold_tokens, tokens)
+    else:
+      right = matches(gold, answer, in_percent=bool(re.search('percent|%', problem.prompt)))
   except (ValueError, ArithmeticError) as error:
     return Verdict(UNPARSEABLE, text[:200], note=str(error))
-  if right and restates(tokens, answer, gold, problem.prompt):
+  if right and leaves_work(tokens, gold_tokens, problem.prompt):
+    return verdict(False, text, 'leaves the work to the reader')
+  if right and answer is not None and restates(tokens, answer, gold, problem.prompt):
     return verdict(False, text, 'repeats the question')
   return verdict(right, text)
 
 
+def _read_gold(tokens: list[str], read_as) -> Answer | None:
+  """None where only math-verify can read it. Raises ValueError where neither can."""
+  try:
+    return read_as(tokens)
+  except (ValueError, ArithmeticError):
+    if not closed_form.needed(tokens):
+      raise
+  closed_form.readable(tokens)
+  return None
+
+
+def _read_answer(tokens: list[str], read_as) -> Answer | None:
+  """None where it has to be left to math-verify."""
+  try:
+    return read_as(tokens)
+  except (ValueError, ArithmeticError):
+    if not closed_form.needed(tokens):
+      raise
+  return None
+
+
+def leaves_work(tokens: list[str], gold: list[str], prompt: str) -> bool:
+  """Is an answer with a sum, integral or the like still to be worked out no more than the question, which has all of
+  its numbers but 0, 1 and 2? Where the reference is written so, it may be.
+  """
+  last = split(tokens, ('=', '\\approx'))[-1]
+  if not closed_form.undone(last) or closed_form.undone(gold):
+    return False
+  words = _significant(_prompt_tokens(prompt))
+  known = {0, 1, 2, *(_number(word) for word in words.split())}
+  return {_number(token) for token in last} - {None} <= known
+
+
 def _is_prose(tokens: list[str]) -> bool:
   """Words and no formula: 'June 20' is compared as text."""
+  first = {token[0] for token in tokens}
+  if '"' not in first or '\\' in first:
+    return False
   try:
     read(tokens)
   except ValueError:
-    return any(token.startswith('"') for token in tokens) and not any(
-      token.startswith('\\') for token in tokens
-    )
+    return True
   return False
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import re
 from fractions import Fraction
 
-from r1jax.rewards.maths import units
+from r1jax.rewards.maths import closed_form, conditions, units
 from r1jax.rewards.maths.expr import CONSTANTS, Expr, Num, Op, Sym, parse, walk
 from r1jax.rewards.maths.structure import Answer, Many, Relation, Text, Value
 from r1jax.rewards.maths.text import FUNCTIONS, enclosed, split, with_depth
@@ -84,7 +84,7 @@ def _list(items: list[Answer]) -> Answer:
 
 def _related(tokens: list[str]) -> Answer:
   """A relation, `x \\in S`, or no relation."""
-  if '\\in' in tokens:
+  if any(token == '\\in' and depth == 0 for token, depth in with_depth(tokens)):
     name, *rest = split(tokens, ('\\in',))
     if _name(name) is None or len(rest) != 1:
       raise ValueError('cannot read what stands beside \\in')
@@ -117,8 +117,8 @@ def _equation(parts: list[list[str]]) -> Answer:
 
 def _side(tokens: list[str]) -> Value:
   found = _leaf(tokens)
-  if isinstance(found, Text):
-    raise ValueError('a text beside a relation')
+  if not isinstance(found, Value):
+    raise ValueError('no value beside a relation')
   return found
 
 
@@ -177,6 +177,8 @@ def _inequality(parts: list[list[str]], ops: list[str]) -> Answer:
 
 
 def _union(tokens: list[str]) -> Answer:
+  if any(depth == 0 and token in closed_form.SETS for token, depth in with_depth(tokens)):
+    return read(closed_form.closed(tokens))
   parts = split(tokens, ('\\cup',))
   return Many('union', tuple(_part(part) for part in parts)) if len(parts) > 1 else _part(tokens)
 
@@ -185,6 +187,8 @@ def _part(tokens: list[str]) -> Answer:
   """A bracketed collection, a ratio, or a leaf."""
   if enclosed(tokens, '\\{', '\\}'):
     inner = tokens[1:-1]
+    if described := conditions.builder(inner, read):
+      return described
     return (
       Many('set', tuple(read(part) for part in split(inner, (',', ';'))))
       if inner
@@ -192,6 +196,8 @@ def _part(tokens: list[str]) -> Answer:
     )
   if enclosed(tokens, '\\matrix', '\\endmatrix'):
     return _matrix(tokens[1:-1])
+  if enclosed(tokens, '\\cases', '\\endcases'):
+    return conditions.cases(tokens[1:-1], read, _list)
   for left, right in (('(', ')'), ('[', ']'), ('(', ']'), ('[', ')'), ('\\langle', '\\rangle')):
     if enclosed(tokens, left, right):
       return _bracket(_ROUND.get(left, left), tokens[1:-1], _ROUND.get(right, right))
@@ -243,7 +249,7 @@ def _flip(tokens: list[str], at: int, sign: str) -> list[str]:
   return [signs.get(token, token) for token in tokens]
 
 
-def _leaf(tokens: list[str]) -> Value | Text:
+def _leaf(tokens: list[str]) -> Answer:
   tokens = _bare(tokens)
   if all(token.startswith('"') for token in tokens) and not (
     len(tokens) == 1 and len(tokens[0]) == 3
@@ -254,11 +260,22 @@ def _leaf(tokens: list[str]) -> Value | Text:
     return Value(Num(Fraction(in_base[1])), f'base {in_base[2]}')
   tokens, modulus = _modulus(tokens)
   tokens, unit, scale = units.peel(tokens, any(token[1:] in FUNCTIONS for token in tokens))
+  if closed_form.needed(tokens):
+    return _worked_out(tokens, unit, modulus)
   percent = bool(tokens) and tokens[-1] == '%'
   expr = parse(tokens[:-1] if percent else tokens)
   if scale != 1:
     expr = Op('mul', (expr, Num(Fraction(scale))))
   return Value(expr, unit, percent, modulus)
+
+
+def _worked_out(tokens: list[str], unit: str, modulus: Expr | None) -> Answer:
+  found = read(closed_form.closed(tokens))
+  if isinstance(found, Value):
+    return dataclasses.replace(found, unit=unit, modulus=modulus)
+  if unit or modulus:
+    raise ValueError('a unit of what is no number')
+  return found
 
 
 def _modulus(tokens: list[str]) -> tuple[list[str], Expr | None]:

@@ -19,6 +19,7 @@ _GREEK = frozenset(
   )
 )  # fmt: skip
 _PAIRS = {'(': ')', '[': ']', '{': '}', '\\lfloor': '\\rfloor', '\\lceil': '\\rceil'}
+_OF_MANY = ('\\max', '\\min', '\\gcd', '\\lcm')
 _WRAPS = {'\\lfloor': 'floor', '\\lceil': 'ceil'}
 
 
@@ -36,8 +37,8 @@ class Sym:
 
 @dataclasses.dataclass(frozen=True)
 class Op:
-  """add, sub, mul, div, neg, pow, root (degree, radicand), fact, binom, abs, floor, ceil, log (base, x) or a
-  function of FUNCTIONS.
+  """add, sub, mul, div, neg, pow, root (degree, radicand), fact, binom, abs, floor, ceil, log (base, x), max, min,
+  gcd, lcm or a function of FUNCTIONS.
   """
 
   name: str
@@ -166,7 +167,7 @@ class _Reader:
       or token.startswith('.')
       or token[1:] in FUNCTIONS
       or token[1:] in _GREEK
-      or token in ('\\frac', '\\sqrt', '\\binom')
+      or token in ('\\frac', '\\sqrt', '\\binom', *_OF_MANY)
       or _letter(token)
     )
 
@@ -205,9 +206,22 @@ class _Reader:
       if self.peek() == '[':
         degree = self.atom()
       return Op('root', (degree, self.argument()))
+    if token in _OF_MANY:
+      return self.of_many(token[1:])
     if token[1:] in FUNCTIONS:
       return self.function(token[1:])
     raise ValueError(f'cannot read {token}')
+
+  def of_many(self, name: str) -> Expr:
+    """`\\max(3, 5)`, `\\min\\{a, b\\}`."""
+    close = {'(': ')', '\\{': '\\}', '[': ']', '{': '}'}.get(self.take())
+    args = [self.sum()]
+    while self.peek() == ',':
+      self.take()
+      args.append(self.sum())
+    if close is None or self.take() != close:
+      raise ValueError(f'cannot read the arguments of {name}')
+    return Op(name, tuple(args))
 
   def argument(self) -> Expr:
     """What LaTeX takes for one argument: a group, or a single digit, letter or command."""

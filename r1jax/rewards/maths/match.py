@@ -24,6 +24,8 @@ def matches(gold: Answer, answer: Answer, in_percent: bool = False) -> bool:
     return _words(gold) is not None and _words(gold) == _words(answer)
   if isinstance(gold, Many) and isinstance(answer, Many):
     return _names_agree(gold, answer) and _collections(gold, answer, match)
+  if {type(gold), type(answer)} == {Many, Relation} and 'union' in _kinds(gold, answer):
+    return match(_all_but(gold), _all_but(answer))
   if isinstance(gold, Many | Relation) and isinstance(answer, Many | Relation):
     return _relations(gold, answer)
   return (
@@ -31,6 +33,24 @@ def matches(gold: Answer, answer: Answer, in_percent: bool = False) -> bool:
     if Relation in (type(gold), type(answer))
     else _single(gold, answer, match)
   )
+
+
+def _kinds(*sides: Answer) -> set[str]:
+  return {side.kind for side in sides if isinstance(side, Many)}
+
+
+def _all_but(side: Answer) -> Answer:
+  """`x \\ne 0` -> what is below 0 and what is above; others as they are, or nothing where they are no such relation."""
+  if not isinstance(side, Relation):
+    return side
+  infinity = Sym('infinity')
+  names, points = [side.left, side.right], [side.right, side.left]
+  for name, point in zip(names, points):
+    if side.op == '\\ne' and isinstance(name, Sym) and exact(point) is not None:
+      ends = (Op('neg', (infinity,)), point, infinity)
+      halves = (Many('interval', (Value(a), Value(b)), '()') for a, b in zip(ends, ends[1:]))
+      return Many('union', tuple(halves))
+  return Many('union', ())
 
 
 def _names_agree(gold: Answer, answer: Answer) -> bool:
@@ -92,7 +112,7 @@ def _collections(gold: Many, answer: Many, match) -> bool:
   kinds = {gold.kind, answer.kind}
   if gold.kind == answer.kind == 'set':
     return _covers(gold.items, answer.items, match) and _covers(answer.items, gold.items, match)
-  if kinds == {'union'} or kinds <= {'list', 'set'}:
+  if kinds in ({'union'}, {'cases'}) or kinds <= {'list', 'set'}:
     return _unordered(gold.items, answer.items, match)
   if kinds <= {'tuple', 'interval'}:
     return gold.brackets == answer.brackets and _ordered(gold.items, answer.items, match)

@@ -18,8 +18,9 @@ class Value:
 
 @dataclasses.dataclass(frozen=True)
 class Many:
-  """kind: 'list' (no brackets), 'set', 'union', 'tuple', 'interval', 'matrix' (of rows, which are tuples), 'ratio' or
-  'chain' (equal to each other: `10/2 = 5`). brackets: of a tuple or interval, as '(]'.
+  """kind: 'list' (no brackets), 'set', 'union', 'tuple', 'interval', 'matrix' (of rows, which are tuples), 'ratio',
+  'cases' (tuples of a value and its condition), 'builder' (`{2k | k in Z}`: its element and its condition) or 'chain'
+  (equal to each other: `10/2 = 5`). brackets: of a tuple or interval, as '(]'.
   """
 
   kind: str

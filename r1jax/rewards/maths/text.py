@@ -16,8 +16,10 @@ FUNCTIONS = frozenset(
     'lg', 'ln', 'exp',
   )
 )  # fmt: skip
-OPEN = frozenset(('(', '[', '{', '\\{', '\\lfloor', '\\lceil', '\\langle', '\\matrix'))
-CLOSE = frozenset((')', ']', '}', '\\}', '\\rfloor', '\\rceil', '\\rangle', '\\endmatrix'))
+OPEN = frozenset(('(', '[', '{', '\\{', '\\lfloor', '\\lceil', '\\langle', '\\matrix', '\\cases'))
+CLOSE = frozenset(
+  (')', ']', '}', '\\}', '\\rfloor', '\\rceil', '\\rangle', '\\endmatrix', '\\endcases')
+)
 
 _SUPERSCRIPT = str.maketrans('⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ', '0123456789-+n')
 _CHARS = {
@@ -26,6 +28,7 @@ _CHARS = {
   '∈': r'\in ', '±': r'\pm ', '∓': r'\mp ', '√': r'\sqrt ', '°': '"degree"', 'π': r'\pi ', '∠': r'\angle ',
   'θ': r'\theta ', 'α': r'\alpha ', 'β': r'\beta ', 'λ': r'\lambda ', '∅': r'\emptyset ', '、': ',', '。': '.',
   '〜': '~', '€': '"euro"', '£': '"pound"', '¥': '"yen"', '₹': '"rupee"', '¢': '"cent"', '⟨': r'\langle ',
+  '∩': r'\cap ', '∖': r'\setminus ', '∑': r'\sum ', '∏': r'\prod ', '∫': r'\int ', '→': r'\rightarrow ',
   '⟩': r'\rangle ', '“': ' ', '”': ' ', '`': ' ', '"': ' ',
 }  # fmt: skip
 _SAME = {
@@ -33,6 +36,7 @@ _SAME = {
   'lt': '<', 'gt': '>', 'neq': 'ne', 'cdot': '*', 'times': '*', 'ast': '*', 'div': '/', 'lbrace': '{', 'rbrace': '}',
   'lbrack': '[', 'rbrack': ']', 'varnothing': 'emptyset', 'mod': 'pmod', 'bmod': 'pmod', 'dbinom': 'binom',
   'tbinom': 'binom', 'lvert': '|', 'rvert': '|', 'vert': '|', 'mid': '|', 'to': 'rightarrow', 'colon': ':',
+  'backslash': 'setminus', 'smallsetminus': 'setminus', 'intercal': 'top', 'transpose': 'top',
 }  # fmt: skip
 _MARKS = frozenset('<>*/[]|:')
 _REWRITES = tuple(
@@ -46,6 +50,10 @@ _REWRITES = tuple(
     (r'\{,\}', ','),
     (r'\\begin\{(?:[pb]|small)?(?:matrix|array)\}(?:\{[lcr| ]*\})?', r' \\matrix '),
     (r'\\end\{(?:[pb]|small)?(?:matrix|array)\}', r' \\endmatrix '),
+    (r'\\begin\{vmatrix\}', r' \\det \\matrix '),
+    (r'\\end\{vmatrix\}', r' \\endmatrix '),
+    (r'\\begin\{cases\}', r' \\cases '),
+    (r'\\end\{cases\}', r' \\endcases '),
     (r'\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree(?![a-zA-Z])', ' "degree" '),
     (r'\\%', '%'),
     (r'\*\*', '^'),
@@ -62,6 +70,9 @@ _REWRITES = tuple(
 )
 _TEXT = re.compile(
   r'\\(?:text(?:bf|it|rm|sf|normal)?|mathrm|mathbf|mathsf|mbox|hbox|operatorname)\s*\{([^{}]*)\}'
+)
+_OPERATOR = re.compile(
+  r'\\operatorname\*?\s*\{(max|min|gcd|lcm|det|' + '|'.join(FUNCTIONS) + r')\}'
 )
 _REPEATING = re.compile(r'(\d*)\.(\d*)\\overline\s*\{(\d+)\}')
 _THOUSANDS = re.compile(r'(?<![\d.,])\d{1,3}(?:(?:,\d{3})+|(?: \d{3})+)(?![\d,]\d|\d)')
@@ -131,6 +142,7 @@ def _clean(text: str) -> str:
   text = re.sub('[¼-¾⅐-⅞]', _vulgar, text)
   text = unicodedata.normalize('NFKC', text)
   text = ''.join(_CHARS.get(c, c) for c in text)
+  text = _OPERATOR.sub(r'\\\1 ', text)
   text = _TEXT.sub(lambda m: re.sub(r'[a-zA-Z]+', r'"\g<0>"', m[1].join('  ')), text)
   for pattern, new in _REWRITES:
     text = pattern.sub(new, text)
@@ -177,7 +189,7 @@ def _expand(raw: str) -> list[str]:
     return ['%']
   if not raw[0].isalpha():
     return [raw]
-  if word in FUNCTIONS or word in ('sqrt', 'pi', 'frac'):
+  if word in FUNCTIONS or word in ('sqrt', 'pi', 'frac', 'max', 'gcd', 'lcm', 'det'):
     return ['\\' + word]
   if word in ('infinity', 'inf', 'infty'):
     return ['\\infty']

@@ -26,6 +26,7 @@ _ARITHMETIC = {
   'mul': operator.mul,
   'div': operator.truediv,
 }
+_OF_MANY = {'max': max, 'min': min, 'gcd': math.gcd, 'lcm': math.lcm}
 _WHOLE = {'abs': abs, 'floor': math.floor, 'ceil': math.ceil, 'neg': operator.neg}
 _NUMERIC = {
   'sin': mpmath.sin, 'cos': mpmath.cos, 'tan': mpmath.tan, 'cot': mpmath.cot, 'sec': mpmath.sec, 'csc': mpmath.csc,
@@ -98,9 +99,19 @@ def exact(node: Expr) -> Fraction | None:
     return _bounded(_ARITHMETIC[node.name](*args))
   if node.name in _WHOLE:
     return Fraction(_WHOLE[node.name](*args))
+  if node.name in _OF_MANY:
+    return _of_many(node.name, args)
   if node.name == 'root':
     return _power(args[1], 1 / args[0]) if args[0] else None
   return {'pow': _power, 'fact': _factorial, 'binom': _choose}.get(node.name, _never)(*args)
+
+
+def _of_many(name: str, args: list[Fraction]) -> Fraction:
+  if name in ('gcd', 'lcm'):
+    if any(arg.denominator > 1 for arg in args):
+      raise ValueError(f'{name} of what is no integer')
+    args = [arg.numerator for arg in args]
+  return _bounded(Fraction(_OF_MANY[name](*args) if len(args) > 1 else args[0]))
 
 
 def _never(*_) -> None:
@@ -195,6 +206,8 @@ def _number(node: Expr, values: dict[str, Fraction], complex_: bool):
     found = _root(args[1], args[0])
   elif node.name == 'pow':
     found = _pow(node, args)
+  elif node.name in ('max', 'min'):
+    found = _OF_MANY[node.name](args)
   else:
     found = _function(node.name, args)
   return _checked(found, complex_)
@@ -244,6 +257,8 @@ def _pow(node: Op, args: list):
 def _function(name: str, args: list):
   if any(arg and mpmath.mag(arg) > MAX_MAGNITUDE for arg in args):
     raise TooLarge(f'{name} of a number beyond any answer')
+  if name in ('gcd', 'lcm'):
+    raise ArithmeticError('of what is not known to be an integer')
   if name in ('fact', 'binom') and any(abs(arg) > MAX_FACTORIAL for arg in args):
     raise TooLarge(f'a factorial above {MAX_FACTORIAL}')
   if name in _WHOLE:

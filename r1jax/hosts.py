@@ -1,0 +1,106 @@
+"""Several processes that run one program, one on each host: how they find each other, how arrays cross.
+
+What lies on the host is the same on each of them; devices hold their parts. All of them call these functions together.
+"""
+
+import importlib.util
+import os
+import zlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from r1jax.fields import ConfigError
+
+ADDRESS, COUNT, INDEX = 'JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID'
+
+
+def join() -> None:
+  """Makes this process one of several if the environment says so; before any device is used. Raises ConfigError.
+
+  Count and index may be left out where jax knows them from the cluster, such as under Slurm.
+  """
+  address = os.environ.get(ADDRESS)
+  if jax.distributed.is_initialized():
+    return
+  if address:
+    numbers = (os.environ.get(name) for name in (COUNT, INDEX))
+    try:
+      jax.distributed.initialize(address, *(None if n is None else int(n) for n in numbers))
+    except ValueError as error:
+      valid = f'together with {COUNT}, such as 2, and {INDEX}, such as 0'
+      raise ConfigError(
+        f'{ADDRESS}={address!r} is not possible: {error}; valid: {valid}'
+      ) from error
+  elif _on_cloud_tpu():
+    jax.distributed.initialize()
+
+
+def _on_cloud_tpu() -> bool:
+  """Whether TPUs are here and wanted: jax then knows the other hosts, or that there are none."""
+  wanted = os.environ.get('JAX_PLATFORMS', '')
+  chips = [*Path('/dev').glob('accel*'), *Path('/dev/vfio').glob('[0-9]*')]
+  return (
+    (not wanted or 'tpu' in wanted) and bool(chips) and bool(importlib.util.find_spec('libtpu'))
+  )
+
+
+def is_first() -> bool:
+  """Whether this is the process that prints and writes."""
+  return jax.process_index() == 0
+
+
+def put(tree: Any, shardings: Any) -> Any:
+  """Host arrays, their shardings (or one, None without a mesh) -> device arrays.
+
+  Each host copies its own parts; device_put would first compare all of every array between the hosts.
+  """
+  if jax.process_count() == 1:
+    return jax.device_put(tree, shardings)
+  if isinstance(shardings, jax.sharding.Sharding):
+    shardings = jax.tree.map(lambda _: shardings, tree)
+  with jax.transfer_guard('allow'):
+    return jax.tree.map(_put, tree, shardings)
+
+
+def _put(x, sharding: jax.sharding.Sharding) -> jax.Array:
+  if isinstance(x, jax.Array):
+    return jax.device_put(x, sharding)
+  return jax.make_array_from_callback(np.shape(x), sharding, lambda part: np.asarray(x[part]))
+
+
+def zeros(shape: tuple[int, ...], dtype) -> np.ndarray:
+  """Zeros to be put; on several hosts, none of which needs all of them, they take no memory."""
+  if jax.process_count() == 1:
+    return np.zeros(shape, dtype)
+  return np.broadcast_to(np.zeros((), dtype), shape)
+
+
+def fetch(x: jax.Array) -> np.ndarray:
+  """Devices -> the whole array on every host."""
+  if x.is_fully_addressable or x.is_fully_replicated:
+    return jax.device_get(x)
+  with jax.transfer_guard('allow'):
+    return multihost_utils.process_allgather(x, tiled=True)
+
+
+def from_first(tree: Any) -> Any:
+  """Host arrays, of the same shapes everywhere -> those of the first process."""
+  if jax.process_count() == 1:
+    return tree
+  with jax.transfer_guard('allow'):
+    return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree))
+
+
+def are_same(arrays: dict[str, np.ndarray]) -> bool:
+  """Whether all processes have the same bits."""
+  if jax.process_count() == 1:
+    return True
+  checksum = 0
+  for name in sorted(arrays):
+    checksum = zlib.crc32(np.ascontiguousarray(arrays[name]).tobytes(), checksum)
+  with jax.transfer_guard('allow'):
+    return len(np.unique(multihost_utils.process_allgather(np.uint32(checksum)))) == 1
