@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +56,7 @@ def test_a_checkpoint_onto_a_mesh_in_another_dtype(small, random_params, tmp_pat
 def run(random_params, tmp_path):
   """The folder of a run whose second stage has trained and whose third has not saved anything yet."""
   config = {'stages': ['a:sft', 'b:grpo', 'c:grpo', 'after:evaluate']}
-  config['model'] = {'size': 'tiny_dense', 'path': 'base'}
+  config['model'], config['init'] = {'size': 'tiny_dense'}, {'path': 'base'}
   (tmp_path / 'config.json').write_text(json.dumps(config))
   for seed, stage in enumerate('ab'):
     _saved(tmp_path / stage / 'checkpoints', 5, random_params(sizes.get('tiny_dense'), seed))
@@ -69,6 +70,14 @@ def test_a_run_stands_for_its_last_checkpoint(run, random_params):
   assert source.config(run) == source.config(run / 'a') == cfg
   assert str(source.tokenizer(run)) == 'base'
   _same(source.load(run, cfg), random_params(cfg, 1))
+
+
+def test_a_run_of_size_auto_is_of_the_model_that_it_started_from(run, tmp_path):
+  fields = json.loads((run / 'config.json').read_text())
+  shutil.copytree(run, tmp_path / 'auto')
+  fields['model']['size'], fields['init']['path'] = 'auto', str(run)
+  (tmp_path / 'auto' / 'config.json').write_text(json.dumps(fields))
+  assert source.config(tmp_path / 'auto') == sizes.get('tiny_dense')
 
 
 @pytest.mark.parametrize('act', [source.check, source.load])
