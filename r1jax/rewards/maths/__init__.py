@@ -29,7 +29,9 @@ def check(completion: str, problem: Problem) -> Verdict:
   try:
     gold_tokens = tokenize(_unboxed(problem.answer))
     read_as = prose if _is_prose(gold_tokens) else read
-    gold = _read_gold(gold_tokens, read_as)
+    gold = _read(gold_tokens, read_as)
+    if gold is None:
+      closed_form.readable(gold_tokens)
   except (ValueError, ArithmeticError) as error:
     return Verdict(BAD_GOLD, note=f'answer={problem.answer[:80]!r}: {error}')
   text = answer_of(completion)
@@ -37,7 +39,7 @@ def check(completion: str, problem: Problem) -> Verdict:
     return Verdict(UNPARSEABLE, note='no closed \\boxed{} and no <answer>')
   try:
     tokens = tokenize(text)
-    answer = None if gold is None else _read_answer(tokens, read_as)
+    answer = None if gold is None else _read(tokens, read_as)
     if answer is None:
       right = closed_form.agree(gold_tokens, tokens)
     else:
@@ -51,19 +53,8 @@ def check(completion: str, problem: Problem) -> Verdict:
   return verdict(right, text)
 
 
-def _read_gold(tokens: list[str], read_as) -> Answer | None:
-  """None where only math-verify can read it. Raises ValueError where neither can."""
-  try:
-    return read_as(tokens)
-  except (ValueError, ArithmeticError):
-    if not closed_form.needed(tokens):
-      raise
-  closed_form.readable(tokens)
-  return None
-
-
-def _read_answer(tokens: list[str], read_as) -> Answer | None:
-  """None where it has to be left to math-verify."""
+def _read(tokens: list[str], read_as) -> Answer | None:
+  """None where it has to be left to math-verify. Raises ValueError where that is no use."""
   try:
     return read_as(tokens)
   except (ValueError, ArithmeticError):
