@@ -106,7 +106,9 @@ def test_what_the_devices_hold_is_read_once(small, random_params, saved, mesh_of
   assert sum(read) == weights.count(spec(cfg), cfg)
 
 
-def test_large_tensors_are_read_in_pieces(small, random_params, saved, monkeypatch):
+@pytest.mark.parametrize('way', ['host', 'devices'])
+def test_large_tensors_are_read_in_pieces(way, small, random_params, saved, monkeypatch):
+  """Into a buffer of the host, or put together on a device, as accelerators do it."""
   read = []
 
   def noted(files, tensor, block, original=hf_files.Files.read):
@@ -114,12 +116,29 @@ def test_large_tensors_are_read_in_pieces(small, random_params, saved, monkeypat
     return original(files, tensor, block)
 
   monkeypatch.setattr(hf_files.Files, 'read', noted)
+  monkeypatch.setattr(hf, '_fill_host', hf._fill_host if way == 'host' else hf._fill_devices)
+  monkeypatch.setattr(hf, 'DEVICE_PIECE', 200)
   monkeypatch.setattr(hf, 'PIECE', 200)
   params, cfg = hf.load(saved('deepseek_v3'))
   _same(params, random_params(cfg))
   assert max(n for _, n in read) == 20 * 16  # a head of kv_b, which is not cut
   embed = [n for tensor, n in read if tensor == 'model.embed_tokens.weight']
   assert embed == [6 * 32] * 10 + [32]  # 61 rows of 32
+
+
+def test_cpus_take_the_buffer_as_it_is(random_params, saved, mesh_of):
+  """Devices that hold the same block share it, and a donated one is copied first."""
+  params, _ = hf.load(saved('deepseek_v3'), mesh=mesh_of(data=2, fsdp=2, tensor=2))
+  x = params.stacks[1].ffn.gate
+  shards = {s.device.id: s for s in x.addressable_shards}
+  places = [shards[i].data.unsafe_buffer_pointer() for i in sorted(shards)]
+  assert len(set(places)) == 4 and all(p % hf.ALIGNED == 0 for p in places)
+  other = params.stacks[1].ffn.up
+  before = np.array(x)
+  doubled = jax.jit(lambda a: a * 2, donate_argnums=0)(x)
+  np.testing.assert_array_equal(doubled, before * 2)
+  again = hf.load(saved('deepseek_v3'))[0]
+  np.testing.assert_array_equal(other, again.stacks[1].ffn.up)
 
 
 def test_pieces_of_a_leaf():

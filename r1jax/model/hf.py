@@ -8,13 +8,15 @@ import dataclasses
 import functools
 import math
 import pathlib
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from tqdm import tqdm
 
 from r1jax.model import hf_files, weights
-from r1jax.model.hf_ahead import give_back, progress
+from r1jax.model.hf_ahead import PIECE, contiguous, give_back, progress
 from r1jax.model.hf_config import check_same_function, config_from_hf, config_to_hf
 from r1jax.model.hf_export import export, write_json
 from r1jax.model.hf_names import Block, Leaf, leaves, tensors
@@ -25,7 +27,8 @@ __all__ = [
   'check', 'config_from_hf', 'config_to_hf', 'described', 'export', 'leaves', 'load', 'read_config', 'tensors',
   'write_json',
 ]  # fmt: skip
-PIECE = 2**25  # elements that are read at once
+DEVICE_PIECE = 2**25  # elements that are sent to an accelerator at once
+ALIGNED = 64  # bytes; XLA takes a buffer that begins there as it is
 
 
 def described(directory) -> ModelConfig:
@@ -104,18 +107,43 @@ def _place(files: hf_files.Files, leaf: Leaf, goal: jax.ShapeDtypeStruct, told: 
 
 
 def _fill(files: hf_files.Files, leaf: Leaf, block: Block, devices: list) -> list[jax.Array]:
-  """Block of a leaf -> its array on each of the devices, where the pieces are put together."""
+  """Block of a leaf -> its array on each of the devices."""
+  platform = devices[0].platform if devices[0] else jax.default_backend()
+  fill = _fill_host if platform == 'cpu' else _fill_devices
+  return fill(files, leaf, block, devices)
+
+
+def _fill_host(files: hf_files.Files, leaf: Leaf, block: Block, devices: list) -> list[jax.Array]:
+  """For CPUs: one buffer in the host's memory, which becomes the array of all of them without a copy."""
+  shape = tuple(map(len, block))
+  memory = np.empty(math.prod(shape) * leaf.dtype.itemsize + ALIGNED, np.uint8)
+  start = -memory.ctypes.data % ALIGNED
+  x = memory[start : len(memory) - ALIGNED + start].view(leaf.dtype).reshape(shape)
+  for part, at in _parts(files, leaf, block, PIECE):
+    x[tuple(slice(a, a + n) for a, n in zip(at, part.shape, strict=True))] = contiguous(part)
+  return [jax.device_put(x, device) for device in devices]
+
+
+def _fill_devices(
+  files: hf_files.Files, leaf: Leaf, block: Block, devices: list
+) -> list[jax.Array]:
+  """For accelerators: an array on each, where the pieces are put together."""
   arrays = [jnp.zeros(tuple(map(len, block)), leaf.dtype, device=device) for device in devices]
-  for index, inner in leaf.pieces(block, PIECE):
-    part = leaf.from_file(files.read(leaf.tensor(index), leaf.file_block(inner)), inner)
-    part = part.reshape((1,) * len(index) + part.shape)
-    at = (*index, *(r.start for r in inner))
-    at = tuple(a - r.start for a, r in zip(at, block, strict=True))
+  for part, at in _parts(files, leaf, block, DEVICE_PIECE):
     arrays = [
       _put(x, jax.device_put(part, device), at) for x, device in zip(arrays, devices, strict=True)
     ]
     jax.block_until_ready(arrays)  # or the host would run ahead and fill its memory
   return arrays
+
+
+def _parts(files: hf_files.Files, leaf: Leaf, block: Block, most: int) -> Iterator:
+  """Pieces of a block as the files have them, of at most `most` elements, and where in the block each belongs."""
+  for index, inner in leaf.pieces(block, most):
+    part = leaf.from_file(files.read(leaf.tensor(index), leaf.file_block(inner)), inner)
+    at = (*index, *(r.start for r in inner))
+    at = tuple(a - r.start for a, r in zip(at, block, strict=True))
+    yield part.reshape((1,) * len(index) + part.shape), at
 
 
 @functools.partial(jax.jit, donate_argnums=0)

@@ -11,11 +11,11 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from r1jax.model.hf_ahead import one_ahead, progress
+from r1jax.model.hf_ahead import PIECE, contiguous, one_ahead, progress
 from r1jax.model.hf_config import config_to_hf
 from r1jax.model.hf_files import DTYPES, INDEX
 from r1jax.model.hf_folder import whole
-from r1jax.model.hf_names import Leaf, leaves, tensors
+from r1jax.model.hf_names import Block, Leaf, leaves, tensors
 from r1jax.model.sizes import ModelConfig
 from r1jax.model.transformer import Transformer
 
@@ -86,9 +86,11 @@ def _write_shard(path: pathlib.Path, parts: dict[str, tuple[Leaf, jax.Array, tup
   try:
     with open(path, 'wb') as file:
       file.write(_header({tensor: leaf for tensor, (leaf, _, _) in parts.items()}))
-      for tensor, data in zip(parts, one_ahead(_data, parts.values()), strict=True):
-        written = tensor
-        file.write(data)
+      for tensor, x in zip(parts, one_ahead(_on_host, parts.values()), strict=True):
+        written, leaf = tensor, parts[tensor][0]
+        cuts = leaf.cuts(tuple(map(range, x.shape)), PIECE)
+        for data in one_ahead(functools.partial(_bytes, leaf, x), cuts):
+          file.write(data)
   except OSError as e:
     raise OSError(e.errno, f'cannot write {written}: {e.strerror}', str(path)) from e
 
@@ -110,25 +112,20 @@ def _header(table: dict[str, Leaf]) -> bytes:
   return len(text).to_bytes(8, 'little') + text
 
 
-def _data(part: tuple[Leaf, jax.Array, tuple]) -> np.ndarray:
-  """Leaf, its array, position in it -> the tensor's bytes as the file has them."""
+def _on_host(part: tuple[Leaf, jax.Array, tuple]) -> np.ndarray:
+  """Leaf, its array, position in it -> the tensor, in our axes."""
   leaf, x, index = part
   if x.dtype != leaf.dtype or [d.platform for d in x.devices()] != ['cpu']:
     x, index = _cut(x, index, leaf.dtype), ()  # or all layers would be copied to the host
   whole_here = x.is_fully_addressable
   ours = np.asarray(x) if whole_here else multihost_utils.process_allgather(x, tiled=True)
-  ours = ours[index]
-  return _contiguous(leaf.to_file(ours)).reshape(-1).view(np.uint8)
+  return ours[index]
 
 
-def _contiguous(x: np.ndarray) -> np.ndarray:
-  """As np.ascontiguousarray, through JAX, which transposes several times as fast, where it has a CPU."""
-  if x.flags.c_contiguous:
-    return x
-  try:
-    return np.asarray(jax.device_put(x, jax.local_devices(backend='cpu')[0]))
-  except RuntimeError:  # JAX_PLATFORMS may leave the CPU out
-    return np.ascontiguousarray(x)
+def _bytes(leaf: Leaf, x: np.ndarray, cut: Block) -> np.ndarray:
+  """A tensor in our axes, a block of it -> its bytes as the file has them."""
+  x = x[tuple(slice(r.start, r.stop) for r in cut)]
+  return contiguous(leaf.to_file(x)).reshape(-1).view(np.uint8)
 
 
 @functools.partial(jax.jit, static_argnames='dtype')

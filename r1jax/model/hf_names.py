@@ -123,18 +123,21 @@ class Leaf:
     return tuple(math.prod(self.sizes[a] for a in group) for group in self.file_axes)
 
   def pieces(self, block: Block, most: int) -> Iterator[tuple[tuple[int, ...], Block]]:
-    """Block of the leaf -> its tensors' positions and blocks, cut along the file's first axis.
-
-    A piece has at most `most` elements, or one step of that axis.
-    """
+    """Block of the leaf -> its tensors' positions and blocks, of at most `most` elements each."""
     counted, inner = block[: len(self.counted)], block[len(self.counted) :]
+    return itertools.product(itertools.product(*counted), self.cuts(inner, most))
+
+  def cuts(self, block: Block, most: int) -> Iterator[Block]:
+    """Block of a tensor in our axes -> the same, cut along the file's first axis.
+
+    A cut has at most `most` elements, or one step of that axis.
+    """
     axis = list(self.sizes).index(self.file_axes[0][0])
-    rows = inner[axis]
-    step = max(1, most * len(rows) // math.prod(map(len, inner)))
-    for index in itertools.product(*counted):
-      for start in rows[::step]:
-        cut = range(start, min(start + step, rows.stop))
-        yield index, (*inner[:axis], cut, *inner[axis + 1 :])
+    rows = block[axis]
+    step = max(1, most * len(rows) // math.prod(map(len, block)))
+    for start in rows[::step]:
+      cut = range(start, min(start + step, rows.stop))
+      yield (*block[:axis], cut, *block[axis + 1 :])
 
   def file_block(self, block: Block) -> Block:
     """Block of a tensor in our axes -> the same block in the file's; only the slowest may be cut."""
