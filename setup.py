@@ -23,6 +23,7 @@ setup(
     'numpy',
     'optax',
     'orbax-checkpoint',
+    'protobuf',
     'safetensors',
     'sentencepiece',
     'tensorboardX',

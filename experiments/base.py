@@ -2,12 +2,29 @@
 
 An experiment file takes these sections, changes what it must, and lists its stages in order as 'name:kind'. A
 stage's settings are the section called like the stage or, where several stages share them, like its kind.
+
+Fields that few experiments need stand in brackets behind Section: they are set like all others, in the experiment's
+file or on the command line, and are part of a run where that is done. The value here is what holds otherwise.
 """
 
 from ml_collections import ConfigDict, config_dict
 
 NUMBER = lambda: config_dict.placeholder(float)  # None: the algorithm's own value
 TEXT = lambda: config_dict.placeholder(str)
+
+
+class Section(ConfigDict):
+  """A section, and fields that are added to it when the command line asks for their type in order to set them."""
+
+  def __init__(self, **few_need):
+    super().__init__()
+    object.__setattr__(self, 'few_need', few_need)  # past ConfigDict, whose attributes are fields
+
+  def get_type(self, key):
+    if key in self.few_need and key not in self:
+      with self.unlocked():
+        self[key] = self.few_need[key]
+    return super().get_type(key)
 
 
 def experiment(name: str, stages: tuple[str, ...]) -> ConfigDict:
@@ -26,9 +43,11 @@ def experiment(name: str, stages: tuple[str, ...]) -> ConfigDict:
     'none'  # what the backward pass keeps of a block: none (all), dots, block (its input)
   )
 
-  c.init = ConfigDict()
+  c.init = Section(
+    tokenizer=''  # a directory, where init.path has none
+  )
   # Weights and tokenizer to start from: a directory in Hugging Face layout, a checkpoint or the folder of a run;
-  # '': random weights. Where it has no tokenizer, an experiment sets init.tokenizer, a directory.
+  # '': random weights.
   c.init.path = ''
 
   c.mesh = ConfigDict()  # devices along each axis; one may be -1: all that remain
@@ -37,10 +56,14 @@ def experiment(name: str, stages: tuple[str, ...]) -> ConfigDict:
   c.mesh.expert = 1  # shards of the experts
   c.mesh.tensor = 1  # shards of heads, hidden units and vocabulary
 
-  c.problems = ConfigDict()
-  # countdown, arithmetic, a .jsonl, .json or .parquet file (r1jax/problems/layouts.py), hub:owner/name:split. Beside
-  # it an experiment may set kind, broken (fatal or skip: lines that cannot be read), mixture ('source:weight' each) and
-  # allow_unsandboxed (True: programs of kind code run WITHOUT isolation where neither bwrap nor unshare works).
+  c.problems = Section(
+    kind='',  # of the problems of a file that does not say (r1jax/problems/problem.py), '': by their fields
+    broken='fatal',  # what a line that cannot be read is: fatal, or skip (it is counted and named)
+    mixture=(),  # in place of source: 'source:weight' each, with settings of its own (r1jax/problems/mixture.py)
+    allow_unsandboxed=False,  # programs of kind code run WITHOUT isolation where neither bwrap nor unshare works
+    seed=0,  # of generated problems
+  )
+  # countdown, arithmetic, a .jsonl, .json or .parquet file (r1jax/problems/layouts.py), hub:owner/name:split
   c.problems.source = 'countdown'
   c.problems.numbers_min = 3  # operands of the easiest problem
   c.problems.numbers_max = 3  # operands of the hardest problem
@@ -53,12 +76,28 @@ def experiment(name: str, stages: tuple[str, ...]) -> ConfigDict:
   c.prompt = ConfigDict()
   c.prompt.template = 'short'  # r1_zero (R1, Table 1), tinyzero, short
   c.prompt.longest = 16  # tokens; problems with a longer prompt are left out
+
+  # Rewards of trained reward models in RL (R1, second RL stage).
+  c.preference_reward = Section(
+    stages=(),  # names of the grpo stages that have them, (): all of the experiment
+    helpful='',  # folder of the stage that trained the helpful model, or its name; '': none
+    safety='',  # folder of the stage that trained the safety model, or its name; '': none
+    default='none',  # model of the problems whose details['preference'] names none: none, helpful, safety
+    weight=1.0,  # of the reward model's reward beside the rules'
+    normalise='fixed',  # mean and std: fixed (of held-out data), running (of all rewards so far)
+    cap=3.0,  # largest standardised reward, and the least with a minus
+  )
   return c
 
 
 def grpo() -> ConfigDict:
   """Reinforcement learning. Comments give R1-Zero's values; a step is one update."""
-  c = ConfigDict()
+  c = Section(
+    language_weight=0.0,  # of the share of the thought that is in the wanted language; R1-Zero: none, R1: used
+    language='',  # the wanted language, such as en or zh; problems may have their own (details['language'])
+    speculative=False,  # two tokens a step where the draft of the MTP module is kept
+    overlong_buffer=0,  # tokens before max_tokens over which DAPO's penalty grows, 0: a fifth of max_tokens
+  )
   c.steps = 10_400  # R1-Zero: 10,400
   c.prompts_per_step = 32  # R1-Zero: 32
   c.samples_per_prompt = 16  # R1-Zero: 16
@@ -66,15 +105,12 @@ def grpo() -> ConfigDict:
     16  # minibatches that one rollout is split into; R1-Zero: 16 (8,192 samples)
   )
   c.inner_epochs = 1  # times that a rollout is learned from; R1-Zero: 1
-  c.micro_batch = (
-    32768  # tokens whose gradient is computed at once; for memory only, changes nothing
-  )
+  c.micro_batch = 32768  # tokens whose gradient is computed at once, a row at least; for memory only, changes nothing
 
   c.max_tokens = 32768  # of a completion; R1-Zero: 32,768, from step 8,200 on 65,536
   c.temperature = 1.0  # R1-Zero: 1.0
   c.stop = ()  # texts that end a completion, beside EOS
   c.slots = 0  # completions decoded at once, 0: all of a rollout
-  # An experiment may set speculative = True: two tokens a step where the draft of the MTP module is kept.
 
   c.accuracy_weight = 1.0  # of the accuracy reward, 0 or 1
   c.format_weight = 1.0  # of the format reward, 0 or 1; R1-Zero: the same weight as accuracy
@@ -113,8 +149,16 @@ def grpo() -> ConfigDict:
 
 def evaluate() -> ConfigDict:
   """Held-out pass@1. R1's tables: temperature 0.6, top_p 0.95, 32,768 tokens."""
-  c = ConfigDict()
-  c.problems = 512  # held-out problems, 0: all
+  c = Section(
+    folder='',  # of the benchmarks' files, which are then asked in place of held-out problems
+    benchmarks=(),  # their names, such as 'aime_2024'; (): all that are in the folder
+    variants=('zero_shot',),  # wordings of the prompt: zero_shot, few_shot, system, think, no_think
+    speculative=False,  # two tokens a step where the MTP module's draft is kept
+    stop=(),  # texts that end a completion, beside EOS
+    top_k=0,  # so many of the likeliest tokens are drawn from, 0: all
+    min_tokens=0,  # of a completion, before which it does not end
+  )
+  c.problems = 512  # held-out problems at most, 0: all
   c.samples = 1  # completions of each; R1: 4 to 64
   c.max_tokens = 32768
   c.temperature = 0.6
@@ -166,21 +210,6 @@ def preference() -> ConfigDict:
   c.bias_speed = 0.0
   c.balance_weight = 0.0
   c.checkpoint_every = 100
-  return c
-
-
-def preference_reward() -> ConfigDict:
-  """Rewards of trained reward models in RL; an experiment without them has no such section."""
-  c = ConfigDict()
-  c.stages = ()  # names of the grpo stages that have them, (): all of the experiment
-  c.helpful = ''  # folder of the stage that trained the helpful model, or its name; '': none
-  c.safety = ''  # folder of the stage that trained the safety model, or its name; '': none
-  c.default = (
-    'none'  # model of the problems whose details['preference'] names none: none, helpful, safety
-  )
-  c.weight = 1.0  # of the reward model's reward beside the rules'
-  c.normalise = 'fixed'  # mean and std: fixed (of held-out data), running (of all rewards so far)
-  c.cap = 3.0  # largest standardised reward, and the least with a minus
   return c
 
 

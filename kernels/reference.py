@@ -15,7 +15,7 @@ def attention(
   Query t sees the keys lo[t] <= s <= hi[t]: one interval covers causality, packing and padding. Query heads
   are grouped over key heads (GQA). Scores and softmax are fp32. An empty interval gives the mean of v.
   """
-  if q.shape[2] > _QUERY_BLOCK and q.shape[2] % _QUERY_BLOCK == 0:
+  if q.shape[2] > _QUERY_BLOCK:
     return _in_query_blocks(q, k, v, lo, hi, scale)
   batch, heads, queries, width = q.shape
   groups = k.shape[1]
@@ -45,12 +45,15 @@ def _scores(q: jax.Array, k: jax.Array) -> jax.Array:
 def _in_query_blocks(q, k, v, lo, hi, scale):
   """The same, one block of queries after another, so that [T, S] scores never exist at once."""
   batch, heads, queries, width = q.shape
-  blocks = queries // _QUERY_BLOCK
+  blocks = -(-queries // _QUERY_BLOCK)
+  padding = blocks * _QUERY_BLOCK - queries
+  q = jnp.pad(q, ((0, 0), (0, 0), (0, padding), (0, 0)))
+  lo, hi = (jnp.pad(x, ((0, 0), (0, padding))) for x in (lo, hi))
   q = jnp.moveaxis(q.reshape(batch, heads, blocks, _QUERY_BLOCK, width), 2, 0)
   lo, hi = (jnp.moveaxis(x.reshape(batch, blocks, _QUERY_BLOCK), 1, 0) for x in (lo, hi))
   one = jax.checkpoint(lambda args: attention(args[0], k, v, args[1], args[2], scale))
   out = jax.lax.map(one, (q, lo, hi))
-  return jnp.moveaxis(out, 0, 2).reshape(batch, heads, queries, v.shape[3])
+  return jnp.moveaxis(out, 0, 2).reshape(batch, heads, -1, v.shape[3])[:, :, :queries]
 
 
 def group_block(rows: int, groups: int) -> int:

@@ -26,8 +26,8 @@ def advantages(
   kl [P, G, Tc]: a penalty a token, weight included (`weight * k1(...)`). `batch` takes it where it arises; the
   others subtract its sum from the sequence's reward. length [P, G]: learned tokens, for the last two kinds.
 
-  A group of equal rewards gives exactly 0 with the first three. The last two compare it with the rest of the
-  batch: `group_then_batch` gives it what whitening subtracts, since long sequences weigh more than short ones.
+  A group of equal rewards gives exactly 0, but for `batch`, which knows no groups. (Whitening alone would give it what
+  it subtracts, since long sequences weigh more than short ones.)
   Raises ValueError for an unknown kind, a group of one where the group is the baseline, or no length.
   """
   if kind not in KINDS:
@@ -42,7 +42,8 @@ def advantages(
   rewards = rewards if kl is None else rewards - np.sum(kl, axis=-1, dtype=np.float64)
   centred = _centre(rewards)
   if kind == 'group_then_batch':
-    return _whiten(centred[..., None], length).astype(np.float32)
+    varied = group_variance(rewards)[:, None, None]
+    return np.where(varied, _whiten(centred[..., None], length), 0.0).astype(np.float32)
   group = rewards.shape[1]
   if kind == 'group':
     centred = centred / (centred.std(axis=1, ddof=1, keepdims=True) + _GROUP_EPSILON)

@@ -66,7 +66,8 @@ ALGORITHMS = {
   'grpo': Algorithm('group', kl='k3', kl_weight=0.001),
   # arXiv 2503.20783: neither the group's std nor the sequence's length divides.
   'dr_grpo': Algorithm('group_mean', average='constant'),
-  # arXiv 2503.14476: rewards of +1 and -1. The ablation is cumulative: it filters and penalises.
+  # arXiv 2503.14476. Its rewards are 1 and -1, ours 1 and 0, so that the penalty is halved. The ablation is
+  # cumulative: it filters and penalises.
   'dapo': Algorithm(
     'group', average='token', clip_high=0.28, overlong='filter+penalty', dynamic_sampling=True
   ),

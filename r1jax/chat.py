@@ -17,6 +17,11 @@ from r1jax.tokenizer import ChatTemplate, Tokenizer
 
 THOUGHT, END_OF_THOUGHT = '<think>', '</think>'
 PREFILL = f'{THOUGHT}\n'  # keeps R1 from leaving its thought out (DeepSeek-R1 README, usage)
+_THOUGHTS = (
+  'reasoning_content',
+  'thinking',
+  'reasoning',
+)  # keys of a message; templates read the first
 
 
 def render(
@@ -26,14 +31,18 @@ def render(
 
   add_generation_prompt: it ends where the assistant's turn begins. prefill: how that turn begins; as much of it
   is added as the template has not written already. variables: further ones of the template (tools,
-  enable_thinking). Raises ValueError, which names the template's file.
+  enable_thinking). As in transformers 5, keys that are None are not there, and a thought has all of its names.
+  Raises ValueError, which names the template's file.
   """
   template = tokenizer.chat_template
   if template is None:
     raise ValueError('the tokenizer has no chat_template; valid: one in its tokenizer_config.json')
-  _check(messages)
+  check(messages)
   given = {'tools': None, 'documents': None, **tokenizer.special_tokens, **variables}
-  given |= {'messages': list(messages), 'add_generation_prompt': add_generation_prompt}
+  given |= {
+    'messages': [_stated(m) for m in messages],
+    'add_generation_prompt': add_generation_prompt,
+  }
   try:
     text = _compiled(template).render(given)
   except Exception as error:  # a template is a program and may raise what it likes
@@ -62,13 +71,21 @@ def thought_and_answer(text: str) -> tuple[str, str]:
   return thought.strip().removeprefix(THOUGHT).strip(), answer
 
 
-def _check(messages: Sequence[Mapping]) -> None:
+def check(messages: Sequence[Mapping]) -> None:
+  """Raises ValueError unless these are messages."""
   valid = "valid: objects such as {'role': 'user', 'content': 'How many?'}"
   if not messages:
     raise ValueError(f'messages={messages!r} is empty; {valid}')
   for i, message in enumerate(messages):
     if not isinstance(message, Mapping) or not isinstance(message.get('role'), str):
       raise ValueError(f'messages[{i}]={message!r} has no role; {valid}')
+
+
+def _stated(message: Mapping) -> dict:
+  """A message as a template is shown it."""
+  stated = {key: value for key, value in message.items() if value is not None}
+  thought = next((stated[key] for key in _THOUGHTS if key in stated), None)
+  return stated if thought is None else {'thinking': thought} | stated | {_THOUGHTS[0]: thought}
 
 
 def _overlap(text: str, prefill: str) -> int:

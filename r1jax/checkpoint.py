@@ -10,10 +10,13 @@ A save is written to `tmp.<step>`, made durable, and renamed last. A folder whos
 with its manifests is never chosen. On several hosts the directory must be shared by all of them.
 """
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +131,8 @@ class Checkpointer:
       (folder / 'leaves.json').write_text(json.dumps({n: _describe(x) for n, x in leaves.items()}))
     _barrier('folder')
     stored = {name: _data(x) for name, x in leaves.items() if x.size}
-    self._orbax.save(folder / 'state', args=ocp.args.PyTreeSave(stored))
+    with _errors_told_once():
+      self._orbax.save(folder / 'state', args=ocp.args.PyTreeSave(stored))
     packed.write(folder / f'host.{jax.process_index()}')
     _barrier('files')
     write_manifest(folder)
@@ -181,6 +185,29 @@ class Checkpointer:
     how = ocp.checkpoint_utils.construct_restore_args(abstract)
     args = ocp.args.PyTreeRestore(item=abstract, restore_args=how, partial_restore=True)
     return self._orbax.restore(folder / 'state', args=args)
+
+
+@contextlib.contextmanager
+def _errors_told_once() -> Iterator[None]:
+  """Orbax's threads each log the traceback of an error that it also raises, and writes that were under way then find
+  its event loop closed, at some time after that.
+  """
+  logger, before = logging.get_absl_logger(), sys.unraisablehook
+
+  def is_told(record) -> bool:
+    return record.levelno < logging.converter.STANDARD_ERROR or 'orbax' not in record.pathname
+
+  def tell(unraisable) -> None:
+    if str(unraisable.exc_value) != 'Event loop is closed':
+      before(unraisable)
+
+  logger.addFilter(is_told)
+  sys.unraisablehook = tell
+  try:
+    yield
+    sys.unraisablehook = before
+  finally:
+    logger.removeFilter(is_told)
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:

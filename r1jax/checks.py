@@ -23,12 +23,14 @@ from r1jax.config import Experiment, Stage
 from r1jax.evaluation.benchmarks import Suite, named, there
 from r1jax.fields import ConfigError, flat
 from r1jax.model import source
+from r1jax.preference import KINDS
 from r1jax.problems import Problem
 from r1jax.problems import texts as texts_lib
 from r1jax.prompts import encode
 from r1jax.report import RolloutLog
 from r1jax.rewards import sandbox
-from r1jax.rewards.learned import described
+from r1jax.rewards.language import SCRIPTS
+from r1jax.rewards.learned import described, judge
 from r1jax.stages import export, preference
 from r1jax.stages.context import Context
 
@@ -145,9 +147,12 @@ def _check_data(stage: Stage, context: Context) -> None:
   """What a stage reads can be read and is not empty; what it writes is not in the way."""
   experiment = context.experiment
   if stage.kind in SPLITS:
-    source = experiment.problems.source
-    with _points_to('problems.source', source, 'countdown, arithmetic or a .jsonl file'):
+    field = 'mixture' if experiment.problems.mixture else 'source'
+    source, valid = getattr(experiment.problems, field), 'countdown, arithmetic or a .jsonl file'
+    with _points_to(f'problems.{field}', source, valid):
       found = _some_problems(experiment, SPLITS[stage.kind])
+      if stage.kind == 'grpo':
+        _check_own_rewards(found, stage, experiment)
     _check_prompts(found, context)
     asked = _asked(stage) or found
     if any(problem.kind == 'code' for problem in asked):
@@ -179,6 +184,34 @@ def _check_preference_reward(stage: Stage, experiment: Experiment) -> None:
     if path not in before:
       with _points_to(f'preference_reward.{kind}', path, 'the folder of a preference stage'):
         described(path)
+
+
+def _check_own_rewards(problems: tuple[Problem, ...], stage: Stage, experiment: Experiment) -> None:
+  """What problems say of their rewards is there in this stage. Raises ValueError: else they would silently earn 0."""
+  cfg, reward = experiment.preference_reward, stage.settings.reward
+  models = cfg.models(stage.name)
+  paid = models or any(reward.weights().values())
+  if not paid and not any(problem.details.get('reward_weights') for problem in problems):
+    raise ConfigError(
+      f'{stage.section}.accuracy_weight={reward.accuracy_weight} is not possible: no part of the reward has a weight; '
+      'valid: above 0, such as 1.0'
+    )
+  # A stage that is to have no models does without; but general problems are for nothing else.
+  spared = cfg.stages and stage.name not in cfg.stages
+  for problem in problems:
+    judged = judge(problem, cfg, KINDS if spared else models)
+    if problem.kind == 'general' and judged not in models:
+      raise ValueError(
+        f'problem {problem.id} is of kind general, and no reward model judges it in {stage.name}; valid: preference='
+        f'{KINDS[0]} or {KINDS[1]} of the problem or the source, and preference_reward with that model'
+      )
+    language = problem.details.get('language', reward.language)
+    own = problem.details.get('reward_weights', {})
+    if own.get('language', reward.language_weight) and language not in SCRIPTS:
+      raise ValueError(
+        f'problem {problem.id} has a reward for language={language!r:.60}; valid: one of {", ".join(SCRIPTS)}, as lang '
+        f'of its source or {stage.section}.language'
+      )
 
 
 def _asked(stage: Stage) -> list[Problem]:

@@ -3,6 +3,7 @@
 Nothing here needs jax, so that a mistyped flag is answered at once.
 """
 
+import contextlib
 import dataclasses
 import re
 import sys
@@ -182,6 +183,8 @@ def _explained(argv: Sequence[str], error: Exception) -> ConfigError:
 
 def check_override(config: ConfigDict, name: str, value: str) -> None:
   """'rl.steps', '10' -> nothing. ConfigError where the field is unknown, or its type another."""
+  with contextlib.suppress(Exception):
+    config_path.get_type(name, config)  # adds a field that few need
   known = flat(config.to_dict())
   if any(field.startswith(f'{name}.') for field in known):
     some = next(field for field in known if field.startswith(f'{name}.'))

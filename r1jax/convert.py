@@ -46,7 +46,8 @@ def to_r1jax(params: Transformer, cfg: ModelConfig, directory, tokenizer=None) -
 def compare(params: Transformer, cfg: ModelConfig, directory) -> float:
   """Parameters, the same model in Hugging Face layout -> largest difference of logits, as a share of the largest.
 
-  On random tokens, in fp32 on both sides; transformers and torch must be installed.
+  On random tokens, in fp32 on both sides, of weights that are both rounded to the parameters' dtype; transformers and
+  torch must be installed.
   """
   import torch
   import transformers
@@ -56,6 +57,8 @@ def compare(params: Transformer, cfg: ModelConfig, directory) -> float:
     directory, dtype=torch.float32, local_files_only=True
   ).eval()
   with torch.no_grad():
+    for x in theirs.parameters():
+      x.copy_(x.to(getattr(torch, cfg.param_dtype)))
     expected = theirs(torch.tensor(tokens)).logits.numpy()
   cfg = dataclasses.replace(cfg, compute_dtype='float32')
   positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
@@ -135,8 +138,10 @@ def _write(
   tokenizer = tokenizer_lib.load(place) if place else None
   if tokenizer is None:
     print('no tokenizer is written: there is none beside the weights; --tokenizer=DIR names one')
-  elif source.find(args.source) is not None:
-    cfg = dataclasses.replace(cfg, bos=tokenizer.bos, eos=tokenizer.eos)
+  else:
+    others = args.tokenizer or source.is_named(args.source)  # than that of the config.json
+    bos = tokenizer.bos if others else cfg.bos
+    cfg = dataclasses.replace(cfg, bos=bos, eos=tokenizer.eos)
   if to_hf:
     hf.export(params, cfg, args.destination, tokenizer, shard_bytes=int(args.shard_gb * GB))
   else:
@@ -172,6 +177,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
   add('--check', action='store_true', help='compare logits with transformers')
   add('--list', action='store_true', help='print names, shapes, dtypes, sharding; write nothing')
   args = parser.parse_args(argv)
+  if not 0 < args.shard_gb < math.inf:
+    parser.error(f'--shard_gb={args.shard_gb:g} is not possible; valid: more than 0, such as 5')
   if not (args.destination or args.check or args.list):
     parser.error('destination is missing; valid: a directory, or --check, or --list')
   needed = [name for name in ('torch', 'transformers') if not importlib.util.find_spec(name)]

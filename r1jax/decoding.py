@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import itertools
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -233,25 +234,33 @@ def empty_slots(
   cfg: ModelConfig, rows: int, columns: int, width: int, drafts: bool = False
 ) -> Slots:
   """Slots with no sample in any row, `width` columns in use."""
+  slots = blank_slots(cfg, rows, columns, width, drafts, hosts.zeros)
+  return hosts.put(slots, mesh_lib.slot_shardings(slots))
+
+
+def blank_slots(
+  cfg: ModelConfig, rows: int, columns: int, width: int, drafts: bool, zeros: Callable
+) -> Slots:
+  """The same before they are on devices; zeros: shape, dtype -> array."""
   first = cfg.moe.first_dense if cfg.moe else cfg.layers
   stacks = [(first,), (cfg.layers - first,)] if cfg.layers > UNSTACKED_LAYERS else [()] * cfg.layers
   stacks += [()] * drafts
   entries = tuple(
     tuple(
-      hosts.zeros((*layers, rows, heads, columns, size), cfg.compute_dtype)
+      zeros((*layers, rows, heads, columns, size), cfg.compute_dtype)
       for heads, size in cache_lib.entry_shapes(cfg)
     )
     for layers in stacks
     if layers != (0,)
   )
   counts, keys = np.zeros(rows, np.int32), np.zeros((rows, 2), np.uint32)
-  hidden = np.zeros((rows, cfg.embed), cfg.compute_dtype)
+  hidden = zeros((rows, cfg.embed), cfg.compute_dtype)
   slots = Slots(Cache(entries, np.int32(width)), hidden, keys, counts, counts)
   if drafts:
     slots = slots.replace(
       cache=Cache(entries, counts + np.int32(width)), draft=speculative.empty(hidden)
     )
-  return hosts.put(slots, mesh_lib.slot_shardings(slots))
+  return slots
 
 
 def on_device(tree):
@@ -261,9 +270,13 @@ def on_device(tree):
 
 
 def warm_up(
-  w: Transformer, cfg: ModelConfig, shapes: Shapes, how: SamplingConfig, eos: tuple[int, ...]
-) -> None:
-  """Compile every program that a rollout of these shapes can need, two at a time, without decoding a token."""
+  w: Transformer, cfg: ModelConfig, shapes: Shapes, how: SamplingConfig, eos: tuple[int, ...],
+  poll: Callable[[], None] = lambda: None,
+) -> None:  # fmt: skip
+  """Compile every program that a rollout of these shapes can need, two at a time, without decoding a token.
+
+  poll: called between them; what it raises ends this.
+  """
   blank = np.zeros((shapes.prompts, shapes.width), np.int32)
   ones = np.ones(shapes.prompts, np.int32)
   inputs = on_device((blank, ones, ones, jax.random.key(0)))
@@ -275,8 +288,12 @@ def warm_up(
     with jax.set_mesh(mesh) if mesh else contextlib.nullcontext():  # a thread starts without one
       _compile(w, prompts, cfg, shapes, how, eos, rows, columns)
 
-  with ThreadPoolExecutor(2 if jax.process_count() == 1 else 1) as pool:  # hosts run in one order
-    list(pool.map(compile_one, itertools.product(shapes.rows, shapes.columns)))
+  sizes = list(itertools.product(shapes.rows, shapes.columns))
+  at_once = 2 if jax.process_count() == 1 else 1  # hosts run in one order
+  with ThreadPoolExecutor(at_once) as pool:
+    for start in range(0, len(sizes), at_once):
+      list(pool.map(compile_one, sizes[start : start + at_once]))
+      poll()
 
 
 def _compile(w, prompts, cfg, shapes, how, eos, rows, columns):

@@ -113,7 +113,10 @@ def join(a: Groups, b: Groups) -> Groups:
     ra.drafted + rb.drafted,
     ra.accepted + rb.accepted,
   )
-  parts = {name: np.concatenate([x, b.scores.parts[name]]) for name, x in a.scores.parts.items()}
+  # A part that one side lacks has no weight there.
+  names = a.scores.parts | b.scores.parts
+  part = lambda g, name: g.scores.parts.get(name, np.zeros_like(g.scores.total))
+  parts = {name: np.concatenate([part(a, name), part(b, name)]) for name in names}
   of_both = lambda name: np.concatenate([getattr(a.scores, name), getattr(b.scores, name)])
   scores = Scores(of_both('total'), parts, of_both('outcomes'))
   return Groups(a.problems + b.problems, rollouts, scores, a.texts + b.texts)
@@ -132,10 +135,12 @@ def metrics_of(part: Groups) -> dict[str, float]:
     'groups_without_variance': 1.0 - group_variance(rewards).mean(),
   }
   found |= {name: x.mean() for name, x in part.scores.parts.items()}
+  if part.scores.checked.any():
+    found['accuracy'] = part.scores.parts['accuracy'][part.scores.checked].mean()
   if part.rollouts.drafted:  # in speculative decoding, over the whole rollout
     found['acceptance'] = np.float64(part.rollouts.accepted / part.rollouts.drafted)
-  rates = {name: share for name, share in part.scores.rates().items() if name != 'right'}
-  return {name: x.item() for name, x in found.items()} | rates | drift(part.scores)
+  found = {name: x.item() for name, x in found.items()}
+  return found | part.scores.rates() | drift(part.scores)
 
 
 def per_token(values: np.ndarray, rollouts: Rollouts, places: Places) -> np.ndarray:

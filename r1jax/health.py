@@ -38,7 +38,7 @@ def health(
     _kl(rows, flag),
     _clipped(rows, flag),
     _gap(rows, flag),
-    _verdicts(rows),
+    verdicts({name: _mean(rows, name) for name in ('bad_gold', 'timeout')}),
     _reward_hacking(rows, history),
     _not_finite(metrics, history, flag),
   ]
@@ -109,18 +109,17 @@ def _gap(rows, flag) -> str | None:
   return f'{seen} in the mean and {most:.2g} at most; low precision is the usual cause: {cure}'
 
 
-def _verdicts(rows) -> str | None:
-  """Rewards of 0 that say nothing of the completion."""
-  late, unreadable = _mean(rows, 'timeout'), _mean(rows, 'bad_gold')
+def verdicts(rates: Mapping[str, float]) -> str | None:
+  """Shares of the checks' outcomes -> a warning of those that earn nothing and say nothing of the completion."""
+  found, late, unreadable = [], rates['timeout'], rates['bad_gold']
   if unreadable > 0:
     seen = f'bad_gold: the reference of {unreadable:.1%} of the completions cannot be read, so they earn nothing'
-    return f'{seen}; `python -m r1jax.rewards FILE.jsonl` names the problems'
+    found.append(f'{seen}; `python -m r1jax.rewards FILE`, of the file of problems, names them')
   if late > TIMEOUTS:
     seen = f'timeout: {late:.1%} of the checks ran out of time, and earned nothing'
-    return (
-      f'{seen}; the machine is overloaded, or the completions are made to be slow: look at some'
-    )
-  return None
+    cause = 'the machine is overloaded, or the completions are made to be slow'
+    found.append(f'{seen}; {cause}: look at some')
+  return '. '.join(found) or None
 
 
 def _reward_hacking(rows, history) -> str | None:

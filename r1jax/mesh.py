@@ -36,8 +36,9 @@ def make_mesh(
   if sizes.count(-1) == 1:
     sizes[sizes.index(-1)] = len(devices) // -int(np.prod(sizes))
   if min(sizes) < 1 or int(np.prod(sizes)) != len(devices):
-    shape = dict(zip(AXES, sizes, strict=True))
-    raise ValueError(f'mesh {shape} needs {int(np.prod(sizes))} devices, {len(devices)} are here')
+    shape = dict(zip(AXES, (data, fsdp, expert, tensor), strict=True))
+    needed = int(np.prod([size for size in shape.values() if size > 0]))
+    raise ValueError(f'mesh {shape} needs {needed} devices or a multiple, {len(devices)} are here')
   return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
 
 

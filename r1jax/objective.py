@@ -33,8 +33,9 @@ class ObjectiveConfig:
   ratio: of each token, or the sequence's geometric mean (GSPO). surrogate: min(ratio A, clipped ratio A), or the
   clipped ratio as a constant weight of A log pi (CISPO). average: see `denominator`. clip_low, clip_high: the
   ratio is clipped to [1 - clip_low, 1 + clip_high]. dual_clip: c of the loss's bound -A c where A < 0; 0 is off.
-  kl: estimator of KL(pi || reference). sampler_correction: what is done about old and sampler log-probabilities
-  that differ by more than a factor of sampler_cap. max_tokens: the longest completion possible.
+  kl: estimator of KL(pi || reference). kl_in_reward: it is taken from the reward, and only measured here.
+  sampler_correction: what is done about old and sampler log-probabilities that differ by more than a factor of
+  sampler_cap. max_tokens: the longest completion possible.
   Raises ValueError for values that are not possible.
   """
 
@@ -46,6 +47,7 @@ class ObjectiveConfig:
   dual_clip: float = 0.0
   kl: str = 'k3'
   kl_weight: float = 0.001
+  kl_in_reward: bool = False
   entropy_weight: float = 0.0
   sampler_correction: str = 'none'
   sampler_cap: float = 2.0
@@ -72,8 +74,13 @@ class ObjectiveConfig:
 
   @property
   def uses_kl(self) -> bool:
-    """Whether the loss has a KL; without it the reference is neither read nor measured."""
+    """Whether the loss has a KL."""
     return self.kl != 'none' and self.kl_weight > 0
+
+  @property
+  def measures_kl(self) -> bool:
+    """Whether the batch has the reference's log-probabilities."""
+    return self.uses_kl or (self.kl_in_reward and self.kl_weight > 0)
 
 
 def impossible(field: str, value, valid: str) -> ValueError:
@@ -91,7 +98,7 @@ class Terms:
   def zero(cls, cfg: ObjectiveConfig) -> 'Terms':
     """Where an accumulation starts."""
     sums = ['loss', 'entropy', 'ratio', 'clipped', 'sampler_gap']
-    sums += ['kl'] if cfg.uses_kl else []
+    sums += ['kl'] if cfg.measures_kl else []
     sums += ['corrected'] if cfg.sampler_correction != 'none' else []
     zeros = lambda names: {name: jnp.zeros((), jnp.float32) for name in names}
     return cls(zeros(sums), zeros(['ratio_max', 'sampler_gap_max']))
@@ -147,12 +154,13 @@ def policy_objective(
   trust, corrected = _correction(jax.lax.stop_gradient(old - sampler), cfg)
   loss = -trust * gain - cfg.entropy_weight * entropy
 
-  gap = jnp.abs(logprob - sampler)
+  gap = jnp.abs(jax.lax.stop_gradient(old) - sampler)  # of numerics alone: both are of one policy
   sums = {'entropy': entropy, 'ratio': ratio, 'clipped': clipped, 'sampler_gap': gap}
-  if cfg.uses_kl:
+  if cfg.measures_kl:
     log_ratio = _bounded(at(batch.reference_logprob) - logprob)
-    loss += cfg.kl_weight * (k2 if cfg.kl == 'k2' else k3)(log_ratio)
     sums['kl'] = k3(log_ratio)  # the measured one, whichever is the loss: unbiased, never negative
+  if cfg.uses_kl:
+    loss += cfg.kl_weight * (k2(log_ratio) if cfg.kl == 'k2' else sums['kl'])
   if cfg.sampler_correction != 'none':
     sums['corrected'] = corrected
 

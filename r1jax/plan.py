@@ -1,6 +1,6 @@
-"""What an experiment needs, found out abstractly: nothing is allocated, no weight is read.
+"""What an experiment needs, found out abstractly: every program is traced, nothing is allocated, no weight is read.
 
-Left out for now: compiling for a slice of TPUs, and its time.
+Left out for now: compiling for a slice of TPUs, its temporaries and its time.
 """
 
 import dataclasses
@@ -9,11 +9,11 @@ import math
 import jax
 import jax.numpy as jnp
 
+from r1jax import decoding, optimizer, state, update
 from r1jax import mesh as mesh_lib
-from r1jax import optimizer, state, update
 from r1jax.batch import Batch, BatchShape, batch_shape
 from r1jax.config import Experiment, Stage
-from r1jax.decoding import shapes_of
+from r1jax.decoding import Shapes, shapes_of
 from r1jax.model import cache, weights
 from r1jax.model.transformer import spec
 
@@ -64,12 +64,30 @@ def _sampling(experiment: Experiment, settings, mesh) -> list[str]:
   layers = model.layers + (model.mtp if how.speculative else 0)
   token = cache.bytes_per_token(model, jnp.dtype(model.compute_dtype).itemsize)
   token = token // model.layers * layers
+  _trace_sampling(model, how, shapes)
   return [
     f'  rollout    {prompts or "all"} prompts x {group or "their"} samples, {experiment.prompt.longest} + '
     f'{how.max_tokens} tokens, {shapes.rows[0]} rows decoded at once, cache of {shapes.columns[-1]} columns',
     f'  cache      {token * shapes.rows[0] * shapes.columns[-1] / ways / GIB:.2f} GiB a device '
     f'({token:,} bytes a token)',
   ]
+
+
+def _trace_sampling(model, how, shapes: Shapes) -> None:
+  """Builds prefill and decoding of the longest rows abstractly; what cannot be raises here."""
+  policy = weights.abstract(spec(model), model)
+  slots = jax.eval_shape(
+    lambda: decoding.blank_slots(
+      model, shapes.rows[0], shapes.columns[-1], shapes.width, how.speculative, jnp.zeros
+    )
+  )
+  ints = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)
+  prompts, live = ints(shapes.prompts), jax.ShapeDtypeStruct(shapes.rows[:1], bool)
+  jax.eval_shape(
+    lambda w, *args: decoding.prefill(w, *args, model, shapes.group, how.speculative), policy,
+    ints(shapes.prompts, shapes.width), prompts, prompts, jax.eval_shape(lambda: jax.random.key(0)),
+  )  # fmt: skip
+  jax.eval_shape(lambda w, *args: decoding.decode(w, *args, model, how, (0,)), policy, slots, live)
 
 
 def _prompts(settings) -> tuple[int, int]:
@@ -105,6 +123,9 @@ def _training(experiment: Experiment, settings, mesh) -> list[str]:
     lambda s, b: update.update(s, b, model, settings.optimizer, settings.update, settings.loss()),
     plain, abstract_batch(shape),
   )  # fmt: skip
+  if kept['reference']:
+    batch = abstract_batch(shape)
+    jax.eval_shape(lambda w, b: update.logprobs(w, b, model), plain.reference, batch)
   parts = {
     n: state.bytes_per_device(getattr(goal, n)) / GIB
     for n in ('policy', 'master', 'reference', 'optimizer')
@@ -119,6 +140,7 @@ def _training(experiment: Experiment, settings, mesh) -> list[str]:
     f'  step       {sequences} sequences in up to {shape.micro_batches} micro-batches of {shape.rows} rows x '
     f'{shape.row} tokens; {settings.optimizer.steps:,} steps',
     f'  state      {sum(parts.values()) + gradient:.2f} GiB a device: {listed}',
+    '             not counted: activations, logits of a block of rows, temporaries of the compiler',
     f'  update     traced: {len(jax.tree.leaves(traced[0]))} arrays of state, metrics {", ".join(sorted(traced[1]))}',
   ]
 

@@ -32,6 +32,7 @@ FILES = (*EXACT_FILES, 'timing.jsonl')
 # What the progress line shows, where it is known.
 COLUMNS = {'loss': '.3f', 'reward': '.3f', 'accuracy': '.3f', 'length': '.1f', 'kl': '.4f'}
 
+WINDOW = 20  # steps, or the whole rollouts that these are in, whose mean tells the time left
 WARN_EVERY = 20  # steps between two warnings of one kind
 SHOWN = 2000  # characters of a sample that are printed
 
@@ -49,7 +50,7 @@ class Report:
 
   def __init__(
     self, workdir: str | os.PathLike, stage: str, total_steps: int, sample_every: int = 10,
-    stream=None, enabled: bool = True,
+    stream=None, enabled: bool = True, steps_per_rollout: int = 1,
   ):  # fmt: skip
     self.folder = Path(workdir) / stage
     self.stage, self.total_steps, self.sample_every = stage, total_steps, sample_every
@@ -59,7 +60,9 @@ class Report:
     self._tty = self._stream.isatty()
     self._files: dict = {}
     self._writer: SummaryWriter | None = None
-    self._seconds: deque[float] = deque(maxlen=20)
+    self._steps_per_rollout = steps_per_rollout
+    rollouts = -(-WINDOW // steps_per_rollout)
+    self._recent: deque[tuple[float, float]] = deque(maxlen=rollouts * steps_per_rollout)
     self._warned: dict[str, int] = {}
     self._line_is_open = False
 
@@ -110,7 +113,8 @@ class Report:
       self._writer.add_scalar(name, value, step)
     for name, value in seconds.items():
       self._writer.add_scalar(f'seconds/{name}', value, step)
-    self._seconds.append(seconds.get('step', sum(seconds.values())))
+    took = seconds.get('step', sum(seconds.values()))
+    self._recent.append((row.get('tokens', 0), took))
     self._progress(self._line(step, row))
     for warning in health(row, self.history, self.stage):
       self._warn_once_in_a_while(warning, step)
@@ -172,9 +176,11 @@ class Report:
     parts = [f'{self.stage} {step:>{len(str(self.total_steps))}}/{self.total_steps}']
     shown = {n: f for n, f in COLUMNS.items() if n in row and (n != 'loss' or 'reward' not in row)}
     parts += [f'{name} {row[name]:{form}}' for name, form in shown.items()]
-    if self._seconds[-1] > 0 and 'tokens' in row:
-      parts.append(f'{row["tokens"] / self._seconds[-1]:,.0f} tokens/s')
-    left = max(self.total_steps - step, 0) * statistics.median(self._seconds)
+    recent = list(self._recent)  # tokens, seconds
+    tokens, took = map(sum, zip(*recent[-self._steps_per_rollout :], strict=True))
+    if took > 0 and 'tokens' in row:
+      parts.append(f'{tokens / took:,.0f} tokens/s')
+    left = max(self.total_steps - step, 0) * statistics.mean(seconds for _, seconds in recent)
     parts.append(f'{duration(left)} left')
     return ' | '.join(parts)
 

@@ -122,27 +122,27 @@ def _width(policy: Policy, prompt: int) -> int:
 def complete_file(policy: Policy, args) -> None:
   """Rows of args.input whose id is not in args.output yet -> rows of args.output, some prompts at a time."""
   source, target = Path(args.input), Path(args.output)
-  rows = _read(source)
-  tokens = [policy.tokens(messages) for _, messages in rows]
+  rows = _read(source, policy)
   done = _ids_of(target)
-  todo = [i for i, (row, _) in enumerate(rows) if row['id'] not in done]
+  todo = [(row, tokens) for row, tokens in rows if row['id'] not in done]
   print(f'{len(rows) - len(todo)} of {len(rows)} prompts are done', file=sys.stderr)
   if not todo:
     return
-  longest = max(map(len, tokens))
+  longest = max(len(tokens) for _, tokens in rows)
   how, speed = sampling(policy, longest, args), Speed()
   at_once = min(args.batch, len(todo))
   ways = mesh_lib.data_ways(policy.mesh)
   shapes = decoding.shapes_of(at_once, args.samples, longest, how, ways)
   with target.open('a', encoding='utf-8') as file:
     for first in range(0, len(todo), at_once):
-      some = todo[first : first + at_once]
-      ids = [zlib.crc32(json.dumps(rows[i][0]['id']).encode()) >> 1 for i in some]
-      drawn = _generate(policy, [tokens[i] for i in some], ids, args, how, shapes, speed)
-      for p, i in enumerate(some):
-        file.write(json.dumps(rows[i][0] | _result(policy, drawn, p), ensure_ascii=False) + '\n')
+      some, tokens = zip(*todo[first : first + at_once])
+      ids = [zlib.crc32(json.dumps(row['id']).encode()) >> 1 for row in some]
+      drawn = _generate(policy, list(tokens), ids, args, how, shapes, speed)
+      for p, row in enumerate(some):
+        file.write(json.dumps(row | _result(policy, drawn, p), ensure_ascii=False) + '\n')
       file.flush()
-      print(f'{some[-1] + 1} of {len(rows)}, {speed}', file=sys.stderr)
+      answered = len(rows) - len(todo) + first + len(some)
+      print(f'{answered} of {len(rows)}, {speed}', file=sys.stderr)
 
 
 def _result(policy: Policy, drawn: rollout.Rollouts, p: int) -> dict:
@@ -156,8 +156,8 @@ def _result(policy: Policy, drawn: rollout.Rollouts, p: int) -> dict:
   return {'samples': samples}
 
 
-def _read(path: Path) -> list[tuple[dict, list[dict]]]:
-  """A .jsonl file -> (row, its messages). ValueError names file and line."""
+def _read(path: Path, policy: Policy) -> list[tuple[dict, np.ndarray]]:
+  """A .jsonl file -> (row, its prompt as tokens). ValueError names file and line."""
   rows, ids = [], set()
   for number, line in enumerate(path.read_text('utf-8').split('\n'), start=1):
     if not line.strip():
@@ -166,10 +166,10 @@ def _read(path: Path) -> list[tuple[dict, list[dict]]]:
       row, messages = _row(json.loads(line))
       if row['id'] in ids:
         raise ValueError(f'id={row["id"]!r} is there twice; valid: an id of its own')
+      rows.append((row, policy.tokens(messages)))
     except ValueError as error:
       raise ValueError(f'{path}:{number}: {error}') from error
     ids.add(row['id'])
-    rows.append((row, messages))
   return rows
 
 
@@ -178,10 +178,20 @@ def _row(row) -> tuple[dict, list[dict]]:
   if not isinstance(row, dict) or not isinstance(row.get('id'), int | str):
     raise ValueError(f'{row!r} has no id; valid: {EXAMPLE}')
   if isinstance(row.get('messages'), list):
+    _check_texts(row['messages'])
     return row, row['messages']
   if not isinstance(row.get('prompt'), str):
     raise ValueError(f'prompt={row.get("prompt")!r} is no text; valid: {EXAMPLE}')
   return row, [{'role': 'user', 'content': row['prompt']}]
+
+
+def _check_texts(messages: list) -> None:
+  """Raises ValueError unless these are messages that say something; one that calls a tool may do so silently."""
+  chat.check(messages)
+  for i, message in enumerate(messages):
+    content, silent = message.get('content'), message.get('tool_calls') and message != messages[-1]
+    if not isinstance(content, str) and not (content is None and silent):
+      raise ValueError(f'messages[{i}]: content={content!r} is no text; valid: {EXAMPLE}')
 
 
 def _ids_of(path: Path) -> set:

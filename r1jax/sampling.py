@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+BLOCK = 512  # tokens among which one is drawn at once
 _BISECTIONS = 40
 
 
@@ -73,17 +74,29 @@ def row_keys(step_key: jax.Array, prompt_ids: jax.Array, sample_ids: jax.Array) 
 def draw(log_p: jax.Array, keys: jax.Array, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
   """log_p [B, V], keys [B], positions [B] -> token [B], its log-probability [B], by inverting the CDF.
 
-  One uniform number a row, from the row's key folded with the position.
+  Uniform numbers are from the row's key folded with the position. In a large vocabulary a block of tokens is
+  drawn and then one of them: one sum over all would round many tokens away (fp32 has 24 bits, a uniform number 23).
   """
-  u = jax.vmap(lambda key, position: jax.random.uniform(jax.random.fold_in(key, position)))(
-    keys, positions
-  )
-  # Rounding makes a cumulative sum rise a little over tokens of probability zero: those are left out.
-  possible = log_p > -jnp.inf
-  cumulative = jnp.where(possible, jnp.cumsum(jnp.exp(log_p), axis=-1), 0.0)
-  total = cumulative.max(-1, keepdims=True)
-  token = jnp.argmax(cumulative > u[:, None] * total, axis=-1).astype(jnp.int32)
+  blocks = -(-log_p.shape[-1] // BLOCK)
+  keys = jax.vmap(jax.random.fold_in)(keys, positions)
+  if blocks == 1:
+    token = _invert(jnp.exp(log_p), jax.vmap(jax.random.uniform)(keys))
+  else:
+    p = jnp.pad(jnp.exp(log_p), ((0, 0), (0, blocks * BLOCK - log_p.shape[-1])))
+    p = p.reshape(-1, blocks, BLOCK)
+    u = jax.vmap(lambda key: jax.random.uniform(key, (2,)))(keys)
+    block = _invert(p.sum(-1), u[:, 0])
+    inside = jnp.take_along_axis(p, block[:, None, None], axis=1)[:, 0]
+    token = block * BLOCK + _invert(inside, u[:, 1])
   return token, jnp.take_along_axis(log_p, token[:, None], axis=-1)[:, 0]
+
+
+def _invert(p: jax.Array, u: jax.Array) -> jax.Array:
+  """p [B, N] not normalised, u [B] in [0, 1) -> index [B], with probability p / sum(p)."""
+  # Rounding makes a cumulative sum rise a little where p is zero: that is left out.
+  cumulative = jnp.where(p > 0, jnp.cumsum(p, axis=-1), 0.0)
+  total = cumulative.max(-1, keepdims=True)
+  return jnp.argmax(cumulative > u[:, None] * total, axis=-1).astype(jnp.int32)
 
 
 def greedy(log_p: jax.Array) -> tuple[jax.Array, jax.Array]:

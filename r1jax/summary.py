@@ -86,7 +86,7 @@ def finish(
     'seconds': float(seconds),
     'stages': [{k: stage[k] for k in ('name', 'kind', 'steps', 'seconds')} for stage in stages],
     'evaluation': {
-      when: {k: result[k] for k in ('pass@1', 'ci95', 'mean_length')}
+      when: {k: result[k] for k in ('pass@1', 'ci95', 'mean_length', 'verdicts') if k in result}
       for when, result in evaluation.items()
     },
     'versions': versions(),

@@ -83,7 +83,7 @@ class Display:
 
 
 class Speed:
-  """Counts tokens as they come, chunk by chunk; the first chunk waits for what is compiled."""
+  """Counts tokens as they come, chunk by chunk; the first chunk waits for what is compiled, and is told apart."""
 
   def __init__(self, now: Callable[[], float] = time.perf_counter):
     self._now, self._start = now, now()
@@ -111,8 +111,9 @@ class Speed:
 
   def _pace(self) -> str:
     text = f'{self._tokens} tokens in {self._seconds:.1f} s'
-    if not self._first or self._tokens == self._first[0]:
-      return text
+    if not self._first or self._tokens == self._first[0]:  # the first chunk was the last one
+      rate = self._tokens / self._seconds if self._seconds else 0.0
+      return f'{text}: {rate:.1f} tokens/s'
     tokens, seconds = self._first
     rate = (self._tokens - tokens) / (self._seconds - seconds)
     return f'{text}: the first {tokens} after {seconds:.1f} s, then {rate:.1f} tokens/s'

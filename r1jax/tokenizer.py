@@ -19,16 +19,21 @@ from typing import Protocol
 
 import sentencepiece
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers, processors
+from absl import logging
 
+from r1jax import tokenizer_json
 from r1jax.rewards.format import TAGS
+from r1jax.tokenizer_json import SPACE
 
 OPERATORS = '+-*/()'  # stand apart, as digits do
-SPACE = '▁'  # sentencepiece writes a space as this character
 _HF_FILES = (
   'tokenizer.json', 'tokenizer.model', 'tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json',
   'chat_template.jinja', 'chat_template.json',
 )  # fmt: skip
+_QWEN = (
+  "AutoTokenizer of transformers 5 reads every tokenizer beside a model of type 'qwen2' as Qwen's own, whatever its "
+  'files say, and this one wrongly; use PreTrainedTokenizerFast.from_pretrained(DIR)'
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,21 +70,29 @@ class Tokenizer(Protocol):
 
 
 class SentencePiece:
-  """A sentencepiece .model file. Names of special tokens in a text are text."""
+  """A sentencepiece .model file. Names of special tokens in a text are text.
+
+  ends: ids that end a completion besides its own EOS. flaw: what no tokenizer.json would do as it does, or None.
+  """
 
   chat_template = None
 
-  def __init__(self, model: bytes):
+  def __init__(self, model: bytes, ends: Sequence[int] = ()):
     if not model:
       raise ValueError('the file is empty')
     self._model = model
     self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    self._proto = tokenizer_json.parse(model)
+    self.flaw = tokenizer_json.flaw_of(self._proto)
+    self._prefixed = self._proto.normalizer_spec.add_dummy_prefix
     self.vocab = self._processor.vocab_size()
-    self.bos, self.eos = (
+    self.bos, eos = (
       i if i >= 0 else None for i in (self._processor.bos_id(), self._processor.eos_id())
     )
-    self.fingerprint = _fingerprint(model)
-    names = {'bos_token': self.bos, 'eos_token': self.eos, 'pad_token': self._processor.pad_id()}
+    self._ends = _unique(eos, ends)
+    self.eos = _alone(self._ends)
+    self.fingerprint = _fingerprint(model, *([repr(self.eos).encode()] if {*ends} - {eos} else []))
+    names = {'bos_token': self.bos, 'eos_token': eos, 'pad_token': self._processor.pad_id()}
     names['unk_token'] = self._processor.unk_id()
     self.special_tokens = {
       name: self._processor.id_to_piece(i) for name, i in names.items() if i is not None and i >= 0
@@ -87,51 +100,38 @@ class SentencePiece:
     self._space = [self._processor.piece_to_id(f'<0x{byte:02X}>') for byte in SPACE.encode('utf-8')]
 
   def encode(self, text: str) -> list[int]:
+    if self._prefixed:  # each part would get a prefix
+      return self._processor.encode(text)
     first, *rest = (self._processor.encode(part) if part else [] for part in text.split(SPACE))
     return sum((self._space + part for part in rest), first)
 
   def decode(self, ids: Sequence[int]) -> str:
-    return self._processor.decode([int(i) for i in ids])
+    return self._processor.decode([int(i) for i in ids if int(i) not in self._ends])
 
   def save(self, directory) -> None:
+    """Also a tokenizer.json. ValueError where none would be the same function."""
+    if self.flaw:
+      raise ValueError(
+        f'a sentencepiece model with {self.flaw} is not written: other tools would read it differently; '
+        f'valid: a tokenizer with a tokenizer.json'
+      )
     directory = pathlib.Path(directory)
     (directory / 'tokenizer.model').write_bytes(self._model)
-    if all(self._is_known(piece) for piece in (*TAGS, *OPERATORS)):  # `train` made it
-      self._fast().save(str(directory / 'tokenizer.json'))
-    config = self.special_tokens | {'tokenizer_class': 'LlamaTokenizer'}
-    config |= {'legacy': False, 'add_prefix_space': False}
+    fast = tokenizer_json.convert(self._proto, self.special_tokens.get('bos_token'))
+    (directory / 'tokenizer.json').write_text(
+      fast.to_str(pretty=True)
+    )  # its OSError names the file
+    config = dict(self.special_tokens)
+    if self._prefixed:  # LlamaTokenizer puts no space before a text that begins with one
+      config |= {'tokenizer_class': 'PreTrainedTokenizerFast'}
+    else:
+      config |= {'tokenizer_class': 'LlamaTokenizer', 'legacy': False, 'add_prefix_space': False}
     config |= {'add_bos_token': self.bos is not None, 'add_eos_token': False}
     config['clean_up_tokenization_spaces'] = False
     (directory / 'tokenizer_config.json').write_text(json.dumps(config, indent=2) + '\n')
-
-  def _is_known(self, piece: str) -> bool:
-    return self._processor.piece_to_id(piece) != self._processor.unk_id()
-
-  def _fast(self) -> tokenizers.Tokenizer:
-    """The same function for readers without sentencepiece, except that U+2581 becomes a space there.
-
-    A piece is merged from whatever two pieces make it up, earlier pieces first: their order is their rank.
-    """
-    sp, whole = self._processor, (*TAGS, *OPERATORS)
-    vocab = {sp.id_to_piece(i): i for i in range(self.vocab)}
-    pieces = [
-      p for p, i in vocab.items() if not (sp.is_control(i) or sp.is_unknown(i) or sp.is_byte(i))
-    ]
-    parts = set(pieces) - set(whole)
-    merges = [
-      (piece[:cut], piece[cut:]) for piece in pieces if piece in parts for cut in range(1, len(piece))
-      if piece[:cut] in parts and piece[cut:] in parts
-    ]  # fmt: skip
-    fast = tokenizers.Tokenizer(models.BPE(vocab, merges, byte_fallback=True, fuse_unk=True))
-    fast.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, prepend_scheme='never', split=False)
-    to_text = [decoders.Replace(SPACE, ' '), decoders.ByteFallback(), decoders.Fuse()]
-    fast.decoder = decoders.Sequence(to_text)
-    fast.add_tokens([tokenizers.AddedToken(token, normalized=False) for token in whole])
-    bos = self.special_tokens['bos_token']
-    fast.post_processor = processors.TemplateProcessing(
-      single=f'{bos} $A', pair=f'{bos} $A {bos} $B', special_tokens=[(bos, self.bos)]
-    )
-    return fast
+    described = _json(directory / 'config.json').get('model_type')
+    if described == 'qwen2' and any(directory.glob('*.safetensors')):
+      logging.warning(_QWEN)
 
 
 class HuggingFace:
@@ -141,25 +141,24 @@ class HuggingFace:
     self._path, model = path, path.read_bytes()
     self._tokenizer = tokenizers.Tokenizer.from_str(model.decode('utf-8'))
     self.vocab = self._tokenizer.get_vocab_size(with_added_tokens=True)
-    own, model_config, generation = (
-      _json(path.with_name(f'{n}.json'))
-      for n in ('tokenizer_config', 'config', 'generation_config')
-    )
+    own, model_config = (_json(path.with_name(f'{n}.json')) for n in ('tokenizer_config', 'config'))
     named = {
       k: v['content'] if isinstance(v, dict) else v for k, v in own.items() if k.endswith('_token')
     }
     self.special_tokens = {key: token for key, token in named.items() if isinstance(token, str)}
-    # A chat model ends its turn with another token than a document: its generation config lists both.
-    ends = [self._id('eos_token'), *(c.get('eos_token_id') for c in (model_config, generation))]
-    ends = [e for end in ends if end is not None for e in (end if isinstance(end, list) else [end])]
-    ends = tuple(dict.fromkeys(ends))
-    self.eos = ends if len(ends) > 1 else (ends[0] if ends else None)
-    self.bos = self._id('bos_token') if own else model_config.get('bos_token_id')
-    self._skipped = {*ends, self.bos, self._id('pad_token')}
-    if not own.get('add_bos_token', True):
-      self.bos = None
+    ends = _unique(self._id('eos_token'), _ends(path.parent))
+    self.eos = _alone(ends)
+    begins = self._id('bos_token') if own else model_config.get('bos_token_id')
+    self._skipped = {*ends, begins, self._id('pad_token')}
+    self.bos = begins if self._begins_with(begins, own.get('add_bos_token')) else None
     self.chat_template = _chat_template(path.parent)
     self.fingerprint = _fingerprint(model, repr((self.bos, self.eos)).encode())
+
+  def _begins_with(self, bos: int | None, stated: bool | None) -> bool:
+    """Whether texts start with this id: as the files state it, or else as tokenizer.json itself does it."""
+    if stated is not None:
+      return stated
+    return self._tokenizer.encode('').ids[:1] == [bos]
 
   def _id(self, key: str) -> int | None:
     token = self.special_tokens.get(key)
@@ -185,8 +184,8 @@ class HuggingFace:
 def load(path) -> Tokenizer:
   """A .model file, a tokenizer.json, or a directory with either -> Tokenizer.
 
-  Of both, tokenizer.json counts if it knows more: other ids or a chat template. Raises FileNotFoundError or
-  ValueError, which name the file.
+  Of both, tokenizer.json counts if it knows more: other ids, a chat template, or what we could not write there.
+  Raises FileNotFoundError or ValueError, which name the file.
   """
   path = pathlib.Path(path)
   if not path.is_dir():
@@ -196,14 +195,17 @@ def load(path) -> Tokenizer:
   if not found:
     raise FileNotFoundError(f'{path}: neither tokenizer.json nor tokenizer.model is in it')
   first, last = found[0], found[-1]
-  return last if last.chat_template or last.vocab != first.vocab else first
+  flawed = isinstance(first, SentencePiece) and first.flaw
+  return last if last.chat_template or last.vocab != first.vocab or flawed else first
 
 
 def _read(path: pathlib.Path) -> Tokenizer:
   if not path.is_file():
     raise FileNotFoundError(f'{path}: no such tokenizer')
   try:
-    return HuggingFace(path) if path.suffix == '.json' else SentencePiece(path.read_bytes())
+    if path.suffix == '.json':
+      return HuggingFace(path)
+    return SentencePiece(path.read_bytes(), _ends(path.parent))
   except ValueError as error:
     raise error if str(path.parent) in str(error) else ValueError(f'{path}: {error}') from error
   except Exception as error:  # tokenizers raises Exception itself, sentencepiece RuntimeError
@@ -232,9 +234,28 @@ def _json(path: pathlib.Path) -> dict:
   if not path.exists():
     return {}
   try:
-    return json.loads(path.read_text('utf-8'))
+    value = json.loads(path.read_text('utf-8'))
   except ValueError as error:
     raise ValueError(f'{path}: not JSON ({error})') from error
+  if not isinstance(value, dict):
+    raise ValueError(f'{path}: not a JSON object')
+  return value
+
+
+def _ends(directory: pathlib.Path) -> list[int]:
+  """Ids that the model's files name as ends: a chat model ends its turn with another token than a document."""
+  configs = (_json(directory / f'{name}.json') for name in ('config', 'generation_config'))
+  named = (config.get('eos_token_id') for config in configs)
+  return [e for x in named if x is not None for e in (x if isinstance(x, list) else [x])]
+
+
+def _unique(first: int | None, more: Sequence[int]) -> tuple[int, ...]:
+  return tuple(dict.fromkeys([*([] if first is None else [first]), *more]))
+
+
+def _alone(ends: tuple[int, ...]) -> int | tuple[int, ...] | None:
+  """Ends as `Tokenizer.eos` has them."""
+  return ends if len(ends) > 1 else (ends[0] if ends else None)
 
 
 def _fingerprint(*parts: bytes) -> str:

@@ -69,12 +69,13 @@ def update(
   state: State, batch: Batch, model: ModelConfig, optimizer: OptimizerConfig, cfg: UpdateConfig, loss: Loss,
   temperature: float = 1.0,
 ) -> tuple[State, dict[str, jax.Array]]:  # fmt: skip
-  """One update -> (state, metrics). A step whose gradient is not finite changes nothing but the counters."""
+  """One update -> (state, metrics). A step whose gradient is not finite counts, and moves nothing."""
   grads, (value, terms, loads) = gradient(state.policy, batch, model, cfg, loss, temperature)
   norm = optax.global_norm(grads)
   finite = jnp.isfinite(norm) & jnp.isfinite(value)
   new = _moved(state, grads, loads, model, optimizer, cfg)
   new = optimizer_lib.select(finite, new, state.replace(step=state.step + 1))
+  new = _refreshed(new, cfg)
   new = new.replace(
     skipped=state.skipped + ~finite, skipped_in_row=jnp.where(finite, 0, state.skipped_in_row + 1)
   )
@@ -96,22 +97,26 @@ def update(
 
 
 def _moved(state: State, grads, loads, model, optimizer, cfg: UpdateConfig) -> State:
-  """The state after the optimizer, the bias step and the refresh of the reference."""
+  """The state after the optimizer and the bias step."""
   rule = optimizer_lib.optimizer(optimizer, model)
   base = state.policy if state.master is None else state.master
   changes, moments = rule.update(grads, state.optimizer, base)
   base = _with_biases(optax.apply_updates(base, changes), loads, cfg.bias_speed)
   policy = jax.tree.map(lambda new, old: new.astype(old.dtype), base, state.policy)
-  step, reference = state.step + 1, state.reference
-  if reference is not None and cfg.reference_every:
-    reference = optimizer_lib.select(step % cfg.reference_every == 0, policy, reference)
   return state.replace(
-    step=step,
+    step=state.step + 1,
     policy=policy,
     master=None if state.master is None else base,
-    reference=reference,
     optimizer=moments,
   )
+
+
+def _refreshed(state: State, cfg: UpdateConfig) -> State:
+  """The policy becomes the reference where that is due, also in a step that was skipped."""
+  if state.reference is None or not cfg.reference_every:
+    return state
+  due = state.step % cfg.reference_every == 0
+  return state.replace(reference=optimizer_lib.select(due, state.policy, state.reference))
 
 
 def _with_biases(policy: Transformer, loads, speed: float) -> Transformer:

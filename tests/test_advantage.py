@@ -40,6 +40,14 @@ def test_a_batch_of_equal_rewards_gives_exactly_zero(kind):
   assert (result == 0).all()
 
 
+def test_a_group_of_equal_rewards_is_left_out_of_whitening():
+  """Values 1, -1 with 3 tokens and 1, and 0, 0 with 4: mean 2 / 8, mean square 4 / 8, variance 7 / 16."""
+  rewards, length = np.array([[5.0, 3.0], [2.0, 2.0]]), np.array([[3, 1], [2, 2]])
+  result = advantages(rewards, 'group_then_batch', length=length)
+  np.testing.assert_allclose(result[0, :, 0], [0.75 / 7**0.5 * 4, -1.25 / 7**0.5 * 4], rtol=1e-6)
+  assert (result[1] == 0).all()
+
+
 def test_reward_to_go_and_whitening_by_hand():
   # Penalties 0.5, 1 | 1 and rewards 2 | 0: to go 2 - 1.5, 2 - 1 | 0 - 1: mean 1/6, variance 26/36.
   kl = np.array([[[0.5, 1.0, 99.0], [1.0, 99.0, 99.0]]])

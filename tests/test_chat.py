@@ -227,6 +227,30 @@ def test_a_list_without_a_default_is_refused(tmp_path):
     tokenizer_lib.load(directory_with(tmp_path / 'a', 'qwen2_5', chat_template=named))
 
 
+@pytest.mark.parametrize(
+  'message, expected',
+  [
+    ({'content': 'b', 'reasoning_content': None}, 'user:a;assistant:b;'),
+    ({'content': None, 'tool_calls': None}, 'user:a;assistant:;'),
+    ({'content': 'b', 'reasoning_content': 't'}, 'user:a;assistant:[t](t)b;'),
+    ({'content': 'b', 'thinking': 't', 'reasoning_content': None}, 'user:a;assistant:[t](t)b;'),
+    ({'content': 'b', 'thinking': 'u', 'reasoning_content': 't'}, 'user:a;assistant:[t](u)b;'),
+    ({'content': 'b', 'reasoning': 't'}, 'user:a;assistant:[t](t)b;'),
+  ],
+)
+def test_keys_that_are_none_and_the_names_of_a_thought(tmp_path, message, expected):
+  """As transformers 5.24 shows messages to a template."""
+  template = (
+    '{% for m in messages %}{{ m.role }}:{% if m.reasoning_content is defined %}[{{ m.reasoning_content }}]'
+    '({{ m.thinking }}){% endif %}{{ m.content }};{% endfor %}'
+  )
+  path = directory_with(tmp_path / 'a', 'qwen2_5', chat_template=template)
+  messages = [{'role': 'user', 'content': 'a'}, {'role': 'assistant', **message}]
+  assert chat.render(messages, tokenizer_lib.load(path), False) == expected
+  theirs = pytest.importorskip('transformers').AutoTokenizer.from_pretrained(path)
+  assert theirs.apply_chat_template(messages, tokenize=False) == expected
+
+
 CALLED = [*ASKED, {'role': 'assistant', 'content': 'let me add'}, {'role': 'tool', 'content': '2'}]
 
 

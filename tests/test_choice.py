@@ -29,6 +29,11 @@ def judged(completion, answer='B', choices=CITIES):
     r'<answer>\boxed{B}</answer>', '<answer>**B**</answer>', '<think>A? No, C.</think>Answer: B',
     'Answer: A\nWait, no.\nAnswer: B', r'Answer: A, so \boxed{B}', r'\boxed{A} <answer>B</answer>',
     r'<answer>A</answer> \boxed{B}', 'Answer: B\nThe answer is clear from the map.', 'Answer: B is right.',
+    r'ANSWER: $\text{B}$', r'Answer: \mathbf{B}', 'The correct option is B.', 'So the answer is option B.',
+    '### Answer\nB', 'Answer: B?', 'My answer: B!', 'Answer: B rather than A',
+    '答え：B', '答えはBです。', '正解はB', '정답은 B입니다.',
+    'Answer: B (not A)', 'Answer: B. A is wrong.', 'Answer: B, a city in France', 'Answer: B is not wrong',
+    r'\boxed{\boxed{B}}',
   ],
 )  # fmt: skip
 def test_right(text):
@@ -44,6 +49,14 @@ def test_right(text):
     ('Answer: A and B', 'both A and B'), ('Answer: A or B', 'both A and B'), ('Answer: (A), (B)', 'both A and B'),
     ('Answer: B/A', 'both B and A'), (r'\boxed{A, B}', 'both A and B'), ('<answer>B & C</answer>', 'both B and C'),
     ('Answers: B, and C', 'both B and C'), ('答案：A、B', 'both A and B'), ('Answer: B. London', 'both B and A'),
+    ('Answer: B) Paris or D) Oslo', 'both B and D'), ('Answer: B) Paris, D) Oslo', 'both B and D'),
+    ('Answer: B or maybe D', 'both B and D'), ('Answer: B (or D)', 'both B and D'),
+    ('Answer: B or Oslo', 'both B and D'), ('Answer: B is incorrect, A is right', 'takes B back'),
+    ('Answer: B, which is wrong', 'takes B back'),
+    ('Answer: B\nor D', 'both B and D'), ("Answer: B. A isn't bad", 'both B and A'),
+    (r'\boxed{\boxed{B} D}', 'both B and D'), ('Answer: B. A is not wrong either', 'both B and A'),
+    ('Answer: B or, because it rains, D', 'another option'),
+    ('The wrong answer is B', 'no '), ('不正解はB', 'no '), ('答えはBではありません', 'neither'),
     ('Answer: E', 'E is none of the 4'), ('Answer: N/A', 'N is none of the 4'), ('<answer>Z</answer>', 'Z is none'),
     ('Answer: A B', 'neither'), ('Answer: ABCD', 'neither'), ('ANSWER: $LETTER', 'neither'), ('Answer: ', 'neither'),
     ('Answer: a city in France', 'neither'), ('Answer: Madrid', 'neither'), ('<answer></answer>', 'neither'),
@@ -95,7 +108,9 @@ def test_numbers_as_options():
 
 
 @pytest.mark.parametrize(
-  'text', [r'\boxed{' * 100_000, 'Answer: ' * 100_000, '<answer>' * 100_000, '*' * 10**6, 'Answer:' + '(' * 10**6]
+  'text', [r'\boxed{' * 100_000, 'Answer: ' * 100_000, '<answer>' * 100_000, '*' * 10**6, 'Answer:' + '(' * 10**6,
+   'Answer is ' * 50_000, 'Answer: B, ' + 'not A, ' * 50_000 + 'D', r'\boxed{' * 50_000 + '}' * 50_000,
+    '答え\n' * 50_000]
 )  # fmt: skip
 def test_ends_on_any_text(text):
   assert judged(text).outcome == UNPARSEABLE

@@ -8,13 +8,14 @@ import time
 import pytest
 
 from r1jax.problems import Problem
-from r1jax.rewards import code, sandbox
+from r1jax.rewards import code, sandbox, sandbox_command
 from r1jax.rewards.checks import CHECKS
 from r1jax.rewards.code_tests import Case
 from r1jax.rewards.pool import Pool
 from r1jax.rewards.verdict import BAD_GOLD, OUTCOMES, RIGHT, TIMEOUT, WRONG
 
 isolation = pytest.mark.skipif(sandbox.available() is None, reason='no sandbox works here')
+METHODS = [method for method in sandbox_command.METHODS if not sandbox._reason(method)]
 
 FILE = pathlib.Path(__file__).parent / 'data' / 'adversarial_code.jsonl'
 CASES = [json.loads(line) for line in FILE.read_text().split('\n') if line]
@@ -32,9 +33,10 @@ def test_the_file_covers_every_outcome_and_no_case_twice():
   assert len({case['why'] for case in CASES}) == len(CASES) >= 40
 
 
-@isolation
+@pytest.mark.parametrize('method', METHODS)
 @pytest.mark.parametrize('case', CASES, ids=lambda case: case['why'])
-def test_adversarial(case):
+def test_adversarial(case, method, monkeypatch):
+  monkeypatch.setattr(sandbox, 'available', lambda: method)
   problem = Problem(0, case['kind'], case['prompt'], case['answer'], details=case['details'])
   result = code.check(case['completion'], problem)
   assert result.outcome == case['expected'], result.note
@@ -82,6 +84,79 @@ def test_a_suite_that_is_slow_and_right_is_paid_through_the_pool(monkeypatch):
   with Pool(1, checks={'code': cut}) as pool:
     found = pool.check([(text, Problem(0, 'code', '', '', details=details))])[0]
   assert found.outcome == RIGHT and found.seconds > 0.5
+
+
+@isolation
+def test_a_memory_limit_above_the_workers_own_fails_no_program():
+  """A worker of the pool may have 4 GiB, and nobody who is not root can have more than that."""
+  details = {'tests': SUMS[:1], 'memory_limit': 8192}
+  with Pool(1) as pool:
+    found = pool.check([(f'```python\n{ADD}\n```', Problem(0, 'code', '', '', details=details))])
+  assert found[0].outcome == RIGHT, found[0].note
+
+
+@isolation
+def test_outputs_longer_than_the_usual_cap_are_read_where_they_are_expected():
+  lines = 'k' * 99 + '\n'
+  program = "print(('k' * 99 + '\\n') * {})"
+  tests = [{'input': '', 'output': lines * 20_000}]
+  assert verdict(program.format(20_000), tests=tests).outcome == RIGHT
+  result = verdict(program.format(60_000), tests=tests)
+  assert (result.outcome, result.note) == (
+    WRONG,
+    'passes 0 of 1 tests; test 0: wrote more than 4000000 bytes',
+  )
+  call = [{'input': '20000', 'output': json.dumps(lines * 20_000), 'testtype': 'functional'}]
+  function = "def f(n):\n  return ('k' * 99 + '\\n') * n"
+  assert verdict(function, tests=call, fn_name='f').outcome == RIGHT
+
+
+@pytest.mark.parametrize(
+  'case, room',
+  [
+    (Case('', ('1',)), 2**20),
+    (Case('', ('é' * 2**20,)), 2**22),
+    (Case('', ('1' * 2**20,), tolerance=1e-6), 2**23),
+    (Case([], ('1', 'x' * 2**20), 'f'), 2 * (2**20 + 2)),
+  ],
+)
+def test_the_room_for_an_output_is_a_mebibyte_or_twice_what_is_expected(case, room):
+  assert code._room(case, 2**20) == room
+
+
+@pytest.mark.parametrize(
+  'word, wanted, same',
+  [
+    ('10.0000001', '10', True),
+    ('1e1', '10', True),
+    ('+.5', '0.5', True),
+    ('5.', '5', True),
+    ('nan', 'nan', True),  # the very text
+    ('inf', 'inf', True),
+    ('1_0', '10', False),
+    ('\uff11\uff10', '10', False),
+    ('Infinity', 'inf', False),
+    ('1e999', '1e400', False),
+    ('1', '1e400', False),
+    ('0x1p3', '8', False),
+    ('10', '1_0', False),
+    ('.', '0', False),
+    ('1e', '1', False),
+  ],
+)
+def test_with_a_tolerance_a_word_is_a_number_or_the_text_itself(word, wanted, same):
+  assert code._same_word(word, wanted, 1e-6) is same
+
+
+@pytest.mark.parametrize(
+  'text',
+  ['```' + ' ' * 10**5 + 'x', '`' * 10**5 + 'x', '<answer>' * 10**4, '<answer>' + '`' * 10**5 + ' </answer>'],
+)  # fmt: skip
+def test_hostile_text_is_read_in_linear_time(text):
+  begin = time.monotonic()
+  code.program_of(text)
+  code._same_word('1' * 10**5 + 'x', '1', 1e-6)
+  assert time.monotonic() - begin < 1
 
 
 @isolation
@@ -198,6 +273,30 @@ def test_values_are_compared_as_json(value, expected, tolerance, same):
     ('```\na\n```\n```\nb\n```', 'b'),
     ('```\na\n```\n<answer>b</answer>', 'a'),
     ('```python\na\n```</think><answer>b</answer>', 'b'),
+    ('- x\n\n  ```python\n  a\n    b\n c\n  ```', 'a\n  b\nc'),
+    ('\t```python\n\ta\n\t```', 'a'),
+    ('```python\n  a\n    b\n```', 'a\n  b'),
+    ('```python\n\n  a\n  ```', '\na'),
+    ('```python\na = """\n   \n"""\n```', 'a = """\n   \n"""'),  # white space in a text stays
+    ('````python\na\n```\nb\n````', 'a\n```\nb'),
+    ('```python\na\n`````', 'a'),
+    ('~~~python\na\n~~~', 'a'),
+    ('~~~ python `x`\na\n~~~', 'a'),
+    ('```py3\na\n```', 'a'),
+    ('``` {.python .numberLines}\na\n```', 'a'),
+    ('```{python}\na\n```', 'a'),
+    ('```python3.11:main.py\na\n```', 'a'),
+    ('```PyPy3\na\n```', 'a'),
+    ('<answer>```python\na\n```</answer>', 'a'),
+    ('<answer> ```\na\n``` </answer>', 'a'),
+    ('<answer>```python a```</answer>', 'a'),
+    ('<answer>```a```</answer>', 'a'),
+    ('<answer>`a`</answer>', 'a'),
+    ('```python\r\na\r\n```\r\n', 'a'),
+    ('```pythonic\na\n```', None),
+    ('````python\na\n```', None),
+    ('~~~python\na\n```', None),
+    ('```python a```\nb\n```', None),
     ('see ```python\na\n```', None),  # the fence does not begin its line
     ('```java\na\n```', None),
     ('```python\na', None),

@@ -9,13 +9,15 @@ import jax
 import pytest
 
 from experiments import base, base_model, preference, r1_zero
+from r1jax import command_line
 from r1jax import mesh as mesh_lib
-from r1jax.algorithms import ALGORITHMS, algorithm
+from r1jax.algorithms import ALGORITHMS, Algorithm, algorithm
 from r1jax.checks import check_batches
-from r1jax.config import resolve
+from r1jax.config import PARTS, resolve
 from r1jax.decoding import SamplingConfig
 from r1jax.fields import ConfigError, check, flat, suggest, type_name
 from r1jax.plan import describe
+from r1jax.stages import KINDS
 
 PARAMETERS = {
   'tiny_moe': None,
@@ -321,6 +323,72 @@ def test_at_most_60_fields_for_r1_zero():
   assert len(fields) <= 60
 
 
+# Constants that make an algorithm what its name says, or that its stage refuses or has no use for.
+NOT_SET = {
+  'grpo': {'ratio', 'advantage', 'average', 'surrogate', 'sampler_cap', 'kl_in_reward', 'top_p', 'top_k', 'min_tokens'},
+  'sft': {'sample_every', 'reference_every'}, 'preference': {'mtp_weight', 'reference_every'},
+}  # fmt: skip
+
+
+def fields_of(cls) -> set[str]:
+  """The keys that `build` takes for this dataclass."""
+  found = set()
+  for field in dataclasses.fields(cls):
+    nested = dataclasses.is_dataclass(field.type) and field.type is not Algorithm
+    found |= fields_of(field.type) if nested else {field.name}
+  return found | (
+    {f.name for f in dataclasses.fields(Algorithm)} - {'name'} if 'algorithm' in found else set()
+  )
+
+
+def test_every_field_can_be_set_on_the_command_line():
+  """It stands in the experiment, or is added by the section where it is asked for."""
+  c = base.experiment('x', ())
+  sections = [(part, c[part], cls) for part, cls in PARTS.items()]
+  sections += [(kind, getattr(base, kind)(), cls()) for kind, cls in KINDS.items()]
+  for name, section, cls in sections:
+    few_need = getattr(section, 'few_need', {})
+    assert {*section, *few_need} == fields_of(cls) - NOT_SET.get(name, set()), name
+    assert not {*section} & {*few_need}
+    for key, value in few_need.items():
+      defaults = [f.default for f in dataclasses.fields(cls) if f.name == key]
+      assert defaults in ([], [value]), key  # [] where it is a field of a part of the settings
+      assert section.get_type(key) is type(value) and section[key] == value
+
+
+@pytest.mark.parametrize(
+  'file', ['r1_zero.py:tiny_dense', 'evaluate.py:tiny', 'base_model.py', 'preference.py']
+)
+def test_fields_that_few_need_are_set_like_all_others(file):
+  command = command_line.parse(
+    ['main', f'--config={pathlib.Path(base.__file__).parent}/{file}', '--config.problems.allow_unsandboxed',
+     '--config.problems.broken=skip', '--config.problems.mixture=("countdown:1", "arithmetic:2 format=0")',
+     '--config.preference_reward.cap=2', '--config.problems.seed=7']
+  )  # fmt: skip
+  found = resolve(command.config)
+  assert found.problems.allow_unsandboxed is True and found.problems.broken == 'skip'
+  assert found.problems.mixture == ('countdown:1', 'arithmetic:2 format=0')
+  assert found.problems.seed == 7 and found.preference_reward.cap == 2.0
+  assert {**command.config.preference_reward} == {'cap': 2.0}  # what nobody has set is not there
+
+
+def test_the_language_reward_is_set_on_the_command_line():
+  path = pathlib.Path(base.__file__).parent / 'r1_zero.py'
+  argv = ['main', f'--config={path}', '--config.rl.language_weight=0.5', '--config.rl.language=en']
+  reward = resolve(command_line.parse(argv).config).stages[1].settings.reward
+  assert (reward.language_weight, reward.language) == (0.5, 'en')
+  with pytest.raises(ConfigError, match='^problems.knd=x is unknown; valid: '):
+    command_line.parse(['main', f'--config={path}', '--config.problems.knd=x'])
+
+
+def test_every_field_that_few_need_has_a_comment():
+  lines = pathlib.Path(base.__file__).read_text().splitlines()
+  c = base.experiment('x', ())
+  named = [c.init, c.problems, c.preference_reward, base.grpo(), base.evaluate()]
+  for key, value in [item for section in named for item in section.few_need.items()]:
+    assert any(line.startswith(f'    {key}={value!r}') and '  # ' in line for line in lines), key
+
+
 @pytest.mark.parametrize('of', [r1_zero, base_model, preference], ids=lambda m: m.__name__)
 def test_every_field_has_a_comment_in_base(of):
   """`c.section.field = value  # comment`, wherever the field occurs first or again."""
@@ -328,7 +396,8 @@ def test_every_field_has_a_comment_in_base(of):
   statement = re.compile(r'^  c\.((?:\w+\.)?\w+) = (.*?)(?=^  (?:c\.|return)|\Z)', re.M | re.S)
   commented = {m[1].rpartition('.')[2] for m in statement.finditer(text) if '  # ' in m[2]}
   fields = {key.rpartition('.')[2] for key in flat(of.get_config().to_dict())}
-  assert fields - commented - {'tokenizer'} == set()
+  few = base.experiment('x', ()).init.few_need  # those of Section have a test of their own
+  assert fields - commented - set(few) == set()
 
 
 def test_sizes_have_the_settings_of_the_paper():

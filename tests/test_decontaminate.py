@@ -1,9 +1,11 @@
 """Shared n-grams, by hand."""
 
 import json
+import pathlib
 
 import pytest
 
+from r1jax.evaluation.benchmarks import BENCHMARKS
 from r1jax.problems.decontaminate import decontaminate, grams, main, touched
 
 TEN = 'one two three four five six seven eight nine ten'
@@ -68,6 +70,45 @@ def test_files(data, tmp_path, capsys):
   ]
   kept = [json.loads(line) for line in (tmp_path / 'out.jsonl').read_text().splitlines()]
   assert kept == [{'prompt': 'Clean.', 'answer': '1', 'kind': 'math'}, {'prompt': '干净的题目'}]
+
+
+BENCHMARK_FILES = pathlib.Path(__file__).parent / 'data' / 'benchmarks'
+
+
+def test_a_folder_of_benchmarks_in_their_public_layouts(tmp_path, capsys):
+  """A row taken from each is found there, and nowhere else; wording that an evaluation adds is in no index."""
+  asked = {name: b.load(BENCHMARK_FILES)[0].prompt for name, b in BENCHMARKS.items()}
+  box = 'Please reason step by step, and put your final answer within \\boxed{}.'
+  rows = [{'prompt': prompt} for prompt in asked.values()] + [{'prompt': f'Something else. {box}'}]
+  train, out = write(tmp_path / 'train.jsonl', *rows), str(tmp_path / 'out.jsonl')
+  write(
+    tmp_path / 'own.jsonl', {'question': 'Is this one asked too?', 'answer': '1', 'kind': 'math'}
+  )
+  own = str(tmp_path / 'own.jsonl')
+  capsys.readouterr()
+  assert main(['--train', train, '--against', str(BENCHMARK_FILES), own, '--out', out]) == 0
+  said = capsys.readouterr().out
+  for line, (name, benchmark) in enumerate(BENCHMARKS.items(), 1):
+    path = BENCHMARK_FILES / benchmark.file
+    assert f'{path}: 1 of {len(rows)} rows share 10 words in a row' in said, name
+    assert f'removed {train}:{line} ({path})' in said
+  assert f'{own}: 0 of {len(rows)} rows' in said
+  kept = pathlib.Path(out).read_text(encoding='utf8').splitlines()
+  assert [json.loads(line) for line in kept] == rows[-1:]
+
+
+@pytest.mark.parametrize('name', ['gpqa_diamond', 'mmlu', 'livecodebench', 'codeforces'])
+def test_a_benchmark_by_its_file(tmp_path, name):
+  path, out = str(BENCHMARK_FILES / BENCHMARKS[name].file), str(tmp_path / 'out.jsonl')
+  train = write(tmp_path / 't.jsonl', {'prompt': BENCHMARKS[name].load(BENCHMARK_FILES)[1].prompt})
+  assert decontaminate([train], [path], out) == ({f'{train}:1': {path}}, 1)
+
+
+def test_a_folder_without_benchmarks_is_refused(data, tmp_path, capsys):
+  (tmp_path / 'empty').mkdir()
+  argv = ['--train', data[2], '--against', str(tmp_path / 'empty'), '--out', str(tmp_path / 'out')]
+  assert main(argv) == 2
+  assert 'has no benchmark; valid: files such as aime_2024.jsonl' in capsys.readouterr().err
 
 
 def test_longer_runs_leave_more(data, tmp_path):

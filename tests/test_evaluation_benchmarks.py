@@ -8,6 +8,9 @@ import pytest
 
 from r1jax.evaluation import layouts
 from r1jax.evaluation.benchmarks import BENCHMARKS, Suite, named, there, worded
+from r1jax.problems.layouts import parse
+from r1jax.rewards import choice, code_tests
+from r1jax.rewards.verdict import RIGHT, WRONG
 
 FILES = pathlib.Path(__file__).parent / 'data' / 'benchmarks'
 
@@ -130,6 +133,58 @@ def test_a_missing_file_is_named_with_its_layout(tmp_path):
     BENCHMARKS['gpqa_diamond'].load(tmp_path)
 
 
+def parquet(path, *rows):
+  pyarrow, writer = pytest.importorskip('pyarrow'), pytest.importorskip('pyarrow.parquet')
+  writer.write_table(pyarrow.Table.from_pylist(list(rows)), path)
+
+
+def test_tables_are_read_where_they_are_published_as_such(tmp_path):
+  rows = [json.loads(line) for line in (FILES / 'mmlu_pro.jsonl').read_text().splitlines()]
+  parquet(tmp_path / 'mmlu_pro.parquet', *rows)
+  parquet(
+    tmp_path / 'mmlu.parquet',
+    {'question': 'Q?', 'subject': 's', 'choices': ['a', 'b', 'c', 'd'], 'answer': 2},
+  )
+  parquet(tmp_path / 'mine.parquet', {'question': '1+1?', 'answer': '2', 'kind': 'math'})
+  assert there(tmp_path) == ('mmlu', 'mmlu_pro', 'mine')
+  Suite(folder=str(tmp_path), benchmarks=('mmlu_pro', 'mine'))
+  assert named('mmlu_pro').load(tmp_path) == named('mmlu_pro').load(FILES)
+  (problem,) = named('mmlu').load(tmp_path)
+  assert (problem.prompt, problem.answer) == ('Q?', 'C')
+  assert named('mine').load(tmp_path)[0].answer == '2'
+  parquet(tmp_path / 'mmlu.parquet', {'question': 'Q?', 'choices': ['a', 'b'], 'answer': 2})
+  with pytest.raises(
+    ValueError, match=r'mmlu.parquet:1: answer=2 is not possible; valid: 0 to 1; '
+  ):
+    named('mmlu').load(tmp_path)
+
+
+def test_programs_without_official_tests_are_tested_on_their_examples(tmp_path, capsys):
+  """One such row used to refuse the whole file."""
+  rows = [json.loads(line) for line in (FILES / 'codeforces.jsonl').read_text().splitlines()]
+  rows[0]['official_tests'] = []
+  path = tmp_path / 'codeforces.jsonl'
+  path.write_text('\n'.join(map(json.dumps, rows)))
+  first, second = named('codeforces').load(tmp_path)
+  assert first.details['tests'] == rows[0]['examples'] and first.details['examples_only']
+  assert len(second.details['tests']) == 2 and 'examples_only' not in second.details
+  assert f'{path}: 1 of 2 problems have no tests but the examples' in capsys.readouterr().out
+  path.write_text(json.dumps(rows[0] | {'examples': []}))
+  with pytest.raises(ValueError, match=r'codeforces.jsonl:1: official_tests='):
+    named('codeforces').load(tmp_path)
+
+
+@pytest.mark.parametrize('name', ['codeforces', 'livecodebench'])
+def test_a_tolerance_is_kept(tmp_path, name):
+  row = json.loads((FILES / f'{name}.jsonl').read_text().splitlines()[0])
+  (tmp_path / f'{name}.jsonl').write_text(json.dumps(row | {'tolerance': 1e-6}))
+  (problem,) = named(name).load(tmp_path)
+  assert {case.tolerance for case in code_tests.tests_of(problem.details)} == {1e-6}
+  assert {case.tolerance for case in code_tests.tests_of(named(name).load(FILES)[0].details)} == {
+    0.0
+  }
+
+
 def test_what_is_in_a_folder(tmp_path):
   assert there(FILES) == (*BENCHMARKS, 'countdown')
   with pytest.raises(ValueError, match='has no benchmark; valid: files such as aime_2024.jsonl, '):
@@ -168,8 +223,31 @@ def test_wording_of_choices():
     'Which gas do plants take up for photosynthesis?\n\nA) Oxygen\nB) Carbon dioxide\nC) Helium\nD) Neon'
   )
   assert "'ANSWER: $LETTER'" in question('gpqa_diamond')
-  assert 'LETTER is one of ABCDEFG.' in question('mmlu_pro', 1)
-  assert question('mmlu_pro', 1).endswith('\nF) 60 km/h\nG) 100 km/h')
+
+
+def test_mmlu_pro_has_its_own_prompt_without_examples():
+  assert question('mmlu_pro', 1) == (
+    'The following are multiple choice questions (with answers) about physics. Think step by step and then output the '
+    'answer in the format of "The answer is (X)" at the end.\n\nQuestion: A car drives 60 km in the first hour and '
+    '40 km in the second. What is its mean speed?\nOptions: A. 40 km/h\nB. 45 km/h\nC. 48 km/h\nD. 50 km/h\n'
+    "E. 55 km/h\nF. 60 km/h\nG. 100 km/h\nAnswer: Let's think step by step."
+  )
+  problem = named('mmlu_pro').load(FILES)[1]
+  assert choice.check('<think>50</think> The answer is (D)', problem).outcome == RIGHT
+  assert choice.check('<think>50</think> The answer is (E).', problem).outcome == WRONG
+
+
+@pytest.mark.parametrize('record, as_trained', [
+  ({'question': '1+1?', 'answer': '2', 'kind': 'math'}, 'final answer within \\boxed{}.'),
+  ({'question': 'Which?', 'choices': ['{starter}', 'b'], 'answer': 'B'}, '\n\nA) {starter}\nB) b'),
+  ({'question': 'Echo.', 'tests': [{'input': '1', 'output': '1'}]}, 'output the results to stdout.'),
+  ({'prompt': 'Which?', 'choices': ['a', 'b'], 'answer': 'B'}, 'Which?'),
+])  # fmt: skip
+def test_files_of_your_own_are_worded_once_as_in_training(tmp_path, record, as_trained):
+  (tmp_path / 'mine.jsonl').write_text(json.dumps(record))
+  asked = worded(named('mine').load(tmp_path)[0], named('mine'))
+  assert asked == parse(1, record).prompt
+  assert asked.endswith(as_trained) and asked.count(as_trained) == 1
 
 
 def test_wording_of_programs():

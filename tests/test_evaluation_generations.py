@@ -34,6 +34,21 @@ def test_files_are_found_by_benchmark_and_variant(tmp_path, path):
     generations.saved(tmp_path / 'other')
 
 
+@pytest.mark.parametrize(
+  'prompt, begun',
+  [
+    ('<|User|>Q<|Assistant|><think>\n', '<think>\n'),
+    ('Let me solve this step by step.\n<think>', '<think>'),
+    ('User: What is <think>? Assistant:', ''),
+    ('enclosed in <think> </think> tags. Assistant:', ''),
+    ('<|Assistant|><think>\n\n</think>\n\n', ''),
+    ('Q', ''),
+  ],
+)
+def test_a_response_begins_with_the_thought_that_its_prompt_has_opened(prompt, begun):
+  assert Generation(1, 0, prompt, 'So 4.', 3, False).response == f'{begun}So 4.'
+
+
 IDS = [1, 2, 3, 4, 5]
 
 
@@ -53,19 +68,19 @@ def test_only_whole_chunks_are_kept(path, lines, torn, at_once, kept):
   generations.append(path, rows(IDS)[:lines])
   with path.open('ab') as file:
     file.write(torn)
-  found = generations.whole(path, IDS, 2, at_once)
+  found = generations.whole(path, IDS, 2, at_once, generations.place_of)
   assert [generations.parse(line) for line in found] == rows(IDS)[:kept]
 
 
 def test_a_file_that_is_not_there_holds_nothing(tmp_path):
-  assert generations.whole(tmp_path / 'none.jsonl', IDS, 2, 2) == []
+  assert generations.whole(tmp_path / 'none.jsonl', IDS, 2, 2, generations.place_of) == []
 
 
 @pytest.mark.parametrize('ids, samples', [([1, 3, 2, 4, 5], 2), (IDS, 4)])
 def test_another_config_is_refused(path, ids, samples):
   generations.append(path, rows(IDS))
   with pytest.raises(ValueError, match='holds other problems or samples than the config asks for'):
-    generations.whole(path, ids, samples, 1)
+    generations.whole(path, ids, samples, 1, generations.place_of)
 
 
 @pytest.mark.parametrize(

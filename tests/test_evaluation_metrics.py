@@ -83,6 +83,16 @@ def test_problems_that_do_not_differ_have_no_width():
   assert metrics.bootstrap([np.full((1, 30), 0.25)]).tolist() == [[0.25, 0.25]]
 
 
+@pytest.mark.parametrize('count, low', [(1, 0.2065), (30, 0.8865)])
+def test_a_share_in_which_all_problems_agree_has_wilsons_interval(count, low):
+  """n of n: from n / (n + z^2) on, z = 1.96; none of n: up to z^2 / (n + z^2)."""
+  found = metrics.estimates(results(np.full((count, 4), R), tokens=np.full((count, 4), 7)))
+  assert found['pass@1']['value'] == 1.0
+  assert found['pass@1']['ci95'] == pytest.approx([low, 1.0], abs=1e-4)
+  assert found['timeout']['ci95'] == pytest.approx([0.0, 1 - low], abs=1e-4)
+  assert found['mean_length'] == {'value': 7.0, 'ci95': [7.0, 7.0]}  # no share
+
+
 def test_samples_of_one_problem_do_not_narrow_the_interval():
   """30 problems, always or never solved: 64 samples of each say no more than one."""
   once = np.arange(30)[:, None] < 15

@@ -13,6 +13,9 @@ from r1jax import main, tokenizer
 from r1jax import mesh as mesh_lib
 from r1jax.config import resolve
 from r1jax.evaluation import generations, run, sampling
+from r1jax.rewards.checks import Check
+from r1jax.rewards.pool import Pool
+from r1jax.rewards.verdict import OUTCOMES
 from r1jax.stages import evaluate as stage_module
 from r1jax.stages.context import Context, Preempted
 
@@ -99,6 +102,81 @@ def test_a_sample_depends_on_seed_problem_and_number_alone(tmp_path, go):
   assert [group[:2] for group in read('four')] == read('two')
 
 
+HELD_OUT = {'folder': '', 'benchmarks': (), 'problems': 5, 'samples': 2, 'slots': 4}
+
+
+def rows_of(workdir: pathlib.Path) -> list[dict]:
+  text = (workdir / 'evaluate' / stage_module.COMPLETIONS).read_text(encoding='utf-8')
+  return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize('torn', [b'', b'{"id": 4, "sam'])
+def test_held_out_problems_go_on_from_what_was_sampled(tmp_path, go, monkeypatch, torn, capsys):
+  """Two problems at a time of five; it is killed in the second pair, whose first sample was written."""
+  plain = go(tmp_path / 'plain', **HELD_OUT)
+  rows = rows_of(tmp_path / 'plain')
+  assert [row['sample'] for row in rows] == [0, 1] * 5 and len({row['id'] for row in rows}) == 5
+  save = stage_module._save
+
+  def dies_in_the_second_part(path, some):
+    if path.stat().st_size:
+      save(path, some[:1])
+      with path.open('ab') as file:
+        file.write(torn)
+      raise KeyboardInterrupt
+    save(path, some)
+
+  monkeypatch.setattr(stage_module, '_save', dies_in_the_second_part)
+  with pytest.raises(KeyboardInterrupt):
+    go(tmp_path / 'killed', **HELD_OUT)
+  monkeypatch.setattr(stage_module, '_save', save)
+  drawn, encode = [], stage_module.prompts.encode
+
+  def sampled(problems, *args):
+    drawn.append([problem.id for problem in problems])
+    return encode(problems, *args)
+
+  monkeypatch.setattr(stage_module.prompts, 'encode', sampled)
+  again = go(tmp_path / 'killed', **HELD_OUT)
+  ids = [row['id'] for row in rows[::2]]
+  assert drawn == [ids[2:4], ids[4:]]
+  files = [tmp_path / name / 'evaluate' / stage_module.COMPLETIONS for name in ('plain', 'killed')]
+  assert files[0].read_bytes() == files[1].read_bytes()
+  assert plain | {'seconds': 0} == again | {'seconds': 0}
+  drawn.clear()
+  assert go(tmp_path / 'killed', **HELD_OUT) | {'seconds': 0} == plain | {'seconds': 0}
+  assert drawn == []  # nothing was left
+
+
+def test_samples_of_another_config_are_not_gone_on_from(tmp_path, go):
+  go(tmp_path, **HELD_OUT | {'problems': 2})
+  with pytest.raises(ValueError, match='holds other problems or samples than the config asks for'):
+    go(tmp_path, **HELD_OUT | {'problems': 2, 'samples': 4})
+
+
+def test_the_outcome_of_every_held_out_sample_is_told(tmp_path, go, monkeypatch, capsys):
+  """All but one check hang, and that one raises."""
+  monkeypatch.setenv('PYTHONPATH', str(pathlib.Path(__file__).parent / 'data'))
+  texts = iter(['fail here', 'sleep 9', 'sleep 9', 'right a'])
+  add = stage_module.Scoring.add
+  monkeypatch.setattr(
+    stage_module.Scoring, 'add', lambda self, sample, _: add(self, sample, next(texts))
+  )
+  with Pool(1, checks={'countdown': Check('bad_checks', 0.5)}) as broken:
+    monkeypatch.setattr(Context, 'pool', broken)
+    result = go(tmp_path, **HELD_OUT | {'problems': 2})
+  shares = {'right': 0.25, 'wrong': 0.0, 'unparseable': 0.25, 'timeout': 0.5, 'bad_gold': 0.0}
+  assert result['verdicts'] == shares and result['pass@1'] == 0.25
+  outcomes = sorted(row['outcome'] for row in rows_of(tmp_path))
+  assert outcomes == ['right', 'timeout', 'timeout', 'unparseable']
+  said = capsys.readouterr().out
+  told = 'right 25.0%, wrong 0.0%, unparseable 25.0%, timeout 50.0%, bad_gold 0.0%'
+  assert f'\nevaluate: {told}\n' in said
+  assert 'warning: evaluate: timeout: 50.0% of the checks ran out of time' in said
+  assert 'warning: evaluate: unparseable: 1 checks raised an error' in said
+  assert "KeyError('here')" in said
+
+
 def test_a_run_that_is_asked_to_stop_keeps_what_is_whole(tmp_path, go, monkeypatch):
   monkeypatch.setattr(sampling, 'generate', lambda *_, **__: (_ for _ in ()).throw(Preempted()))
   with pytest.raises(Preempted):
@@ -120,12 +198,15 @@ def test_means_count_every_benchmark_the_same():
   scores = {}
   for name, value in (('a', estimate(0.2, 0.1, 0.3)), ('b', estimate(0.6, 0.4, 0.8))):
     others = {'mean_length': estimate(10, 10, 10), 'truncated': estimate(0.5, 0, 1)}
+    others |= {outcome: estimate(0, 0, 0) for outcome in OUTCOMES}
+    others['timeout'] = value
     scores[name] = {'zero_shot': {'estimates': {'pass@1': value} | others}}
   found = run.means(scores)
   half = (0.1**2 + 0.2**2) ** 0.5 / 2
   assert found['pass@1'] == pytest.approx(0.4)
   assert found['ci95'] == pytest.approx([0.4 - half, 0.4 + half])
   assert (found['mean_length'], found['truncated']) == (10, 0.5)
+  assert found['verdicts'] == dict.fromkeys(OUTCOMES, 0.0) | {'timeout': pytest.approx(0.4)}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from r1jax.evaluation import codeforces, generations, scoring
 from r1jax.evaluation.benchmarks import named, there
 from r1jax.evaluation.generations import Generation
 from r1jax.rewards import sandbox
+from r1jax.rewards.checks import Check
 from r1jax.rewards.pool import Pool
 
 FILES = pathlib.Path(__file__).parent / 'data' / 'benchmarks'
@@ -30,7 +31,7 @@ RIGHT = {
   'mmlu_pro': ['Answer: D', 'Answer: D'],
   'livecodebench': [f'```python\n{LARGER}\n```', f'```python\n{RUNS}\n```'],
   'codeforces': [f'```python\n{EVEN}\n```', f'```python\n{ODDS}\n```'],
-  'ifeval': [SEA, 'an apple'],
+  'ifeval': [SEA, 'there is an apple on the table.'],
   'countdown': [
     f'<answer>{text}</answer>' for text in ('3 * 5 + 7', '2 + 4 + 6', '8 + 9 - 1', '2 * 3 + 4')
   ],
@@ -98,6 +99,45 @@ def test_lengths_and_verdicts_of_each_sample(tmp_path, pool):
   first = [json.loads(line) for line in lines[:4]]
   assert [row['outcome'] for row in first] == ['right', 'wrong', 'unparseable', 'wrong']
   assert [row['sample'] for row in first] == [0, 1, 2, 3] and first[1]['answer'] == '1'
+
+
+THOUGHT = 'Let me see. Answer: B. Or \\boxed{B}? There are no commas so far. But what'
+
+
+@pytest.mark.parametrize('name', ['mmlu', 'math_500', 'ifeval', 'countdown'])
+@pytest.mark.parametrize('prompt, cut_off', [('Q<think>\n', True), ('Q', False)])
+def test_a_thought_that_was_cut_off_is_no_answer(tmp_path, pool, name, prompt, cut_off):
+  """Where the prompt has begun the thought, the completion alone does not show that it is one."""
+  problems = named(name).load(FILES)
+  texts = [f'{THOUGHT} {answer}' for answer in RIGHT[name]]
+  groups = [
+    [Generation(problem.id, 0, prompt, text, 9, True)] for problem, text in zip(problems, texts)
+  ]
+  found = [row[0].outcome for row in scoring.check(problems, groups, pool)]
+  assert (set(found) == {'unparseable'}) == cut_off
+  done = [
+    [Generation(g.id, 0, prompt, f'Hm.</think>{answer}', 9, False)]
+    for (g,), answer in zip(groups, RIGHT[name])
+  ]
+  assert {row[0].outcome for row in scoring.check(problems, done, pool)} == {'right'}
+
+
+def test_checks_that_find_out_nothing_are_told(tmp_path, capsys, monkeypatch):
+  """A time-out, a check that raises and one that kills its workers: none is silently a zero."""
+  monkeypatch.setenv('PYTHONPATH', str(FILES.parent))
+  checks = {'choice': Check('bad_checks', 1.0)}
+  save(tmp_path, 'mmlu', [['sleep 99', 'fail here'], ['die', 'right a']])
+  with Pool(1, checks=checks) as broken:
+    scores = scoring.score(tmp_path, FILES, broken)
+  assert (value(scores, 'mmlu', 'timeout'), value(scores, 'mmlu', 'unparseable')) == (0.5, 0.25)
+  said = [line for line in capsys.readouterr().out.splitlines() if line.startswith('warning: ')]
+  ids = [p.id for p in named('mmlu').load(FILES)]
+  assert said[0].startswith('warning: mmlu (zero_shot): timeout: 50.0% of the checks ran out of ')
+  assert said[1].endswith(f"a bug of theirs: problem {ids[0]}: the check raised KeyError('here')")
+  assert said[2].endswith(
+    f'timeout: a completion of problem {ids[1]} killed two workers (exit status -11)'
+  )
+  assert len(said) == 3
 
 
 def test_scoring_again_gives_the_same_bytes(tmp_path, capsys):

@@ -1,8 +1,10 @@
+import numpy as np
 import pytest
 
-from r1jax.evaluation import table
+from r1jax.evaluation import metrics, table
 from r1jax.evaluation.published import PUBLISHED, ROWS, counterpart
 from r1jax.model import sizes
+from r1jax.rewards.verdict import OUTCOMES, RIGHT
 
 SETTINGS = {
   'model': 'mine', 'size': 'r1-distill-qwen-1.5b', 'seed': 3,
@@ -68,7 +70,7 @@ def test_measured_and_published_stand_side_by_side():
             'codeforces': {'zero_shot': scored(0.1, rating=950.04, percentile=40.0)}}  # fmt: skip
   text = table.report(scores, SETTINGS, None)
   header = row_of(text, 'metric')
-  assert header == ['metric', '**measured**', *PUBLISHED]
+  assert header == ['metric', '**measured**', *(f'{model} (published)' for model in PUBLISHED)]
   assert row_of(text, 'AIME 2024 pass@1')[1:4] == ['**28.8** (15.0 to 42.5)', '79.8', '79.2']
   assert row_of(text, 'AIME 2024 cons@64')[1:4] == ['**50.0** (50.0 to 50.0)', '86.7', '']
   assert row_of(text, 'Codeforces rating')[1:3] == ['**950.0** (950.0 to 950.0)', '2029']
@@ -107,4 +109,30 @@ def test_warnings():
     '- AIME 2024 pass@1, R1-Distill-Qwen-1.5B as published: 28.9 and 30 differ'
   )
   others = table.report(scores, SETTINGS | {'size': 'tiny_moe'}, None)
-  assert 'as published' not in others
+  assert 'as published:' not in others
+
+
+@pytest.mark.parametrize(
+  'folder, model',
+  [('DeepSeek-R1-Distill-Qwen-7B', 'R1-Distill-Qwen-7B'), ('deepseek-r1', 'DeepSeek-R1'),
+   ('DeepSeek-R1-Zero', 'R1-Zero'), ('Qwen2.5-Math-7B', None)],
+)  # fmt: skip
+def test_published_weights_are_known_by_their_folder(folder, model):
+  """Size auto says nothing of which weights they are."""
+  scores = {'math_500': {'zero_shot': scored(0.5, [0.0, 1.0])}}
+  text = table.report(scores, SETTINGS | {'size': 'auto', 'model': folder}, None)
+  assert (f'MATH-500 pass@1, {model} as published:' in text) == bool(model)
+  assert ('as published:' in text) == bool(model)
+
+
+def test_few_problems_that_are_all_solved_do_not_confirm_what_is_published():
+  """Wilson of 30 of 30: from 0.886 on, 11 points wide, and 16 points from 83.9. Of 10 of 10: 28 points wide."""
+  right = OUTCOMES.index(RIGHT)
+  said = {}
+  for count in (10, 30):
+    zeros = np.zeros((count, 2))
+    found = metrics.estimates(metrics.Results(np.full((count, 2), right), zeros, zeros, zeros))
+    scores = {'math_500': {'zero_shot': {'problems': count, 'samples': 2, 'estimates': found}}}
+    said[count] = table.report(scores, SETTINGS, None)
+  assert 'as published: 83.9 and 100 differ by +16, but an interval is 28 wide' in said[10]
+  assert 'as published:' not in said[30] and '**100.0** (88.6 to 100.0)' in said[30]

@@ -2,10 +2,12 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
 from r1jax.batch import BatchShape, pack, unpack
+from r1jax.decoding import CHUNK, SamplingConfig, Shapes
 from r1jax.explore import (
   Groups,
   choose,
@@ -18,9 +20,11 @@ from r1jax.explore import (
   spread_advantage,
 )
 from r1jax.problems import Problem
-from r1jax.rewards import Scores
+from r1jax.rewards import UNCHECKED, RewardConfig, Scores, Scoring
+from r1jax.rewards.pool import Pool
 from r1jax.rewards.verdict import OUTCOMES
-from r1jax.rollout import Rollouts
+from r1jax.rollout import Rollouts, generate
+from r1jax.stages.grpo import by_variance
 
 EOS, TC = 2, 5
 
@@ -129,13 +133,36 @@ def test_choose_and_join():
   assert choose(g, np.array([False, False])).problems == []
 
 
+def test_a_part_that_one_side_lacks_is_nothing_there():
+  """Rollouts of a mixture: in one of them no problem is rewarded for its language."""
+  one, other = choose(groups(), np.array([0])), choose(groups(), np.array([1]))
+  other.scores.parts['language'] = np.array([[0.5, 1.0]], np.float32)
+  for pair, expected in (((one, other), [[0, 0], [0.5, 1]]), ((other, one), [[0.5, 1], [0, 0]])):
+    both = join(*pair).scores
+    np.testing.assert_array_equal(both.parts['language'], expected)
+    assert both.parts['format'].shape == (2, 2)
+
+
+def test_general_problems_count_neither_as_wrong_nor_as_without_variance():
+  """The second problem has no answer, and its samples differ in what a reward model says."""
+  g = groups(((1.0, 0.0), (0.1, 0.4)))
+  g.scores.outcomes[1] = UNCHECKED
+  found = metrics_of(g)
+  assert (found['accuracy'], found['right'], found['wrong']) == (0.5, 0.5, 0.5)
+  varied, rest = by_variance(g)
+  assert [p.id for p in varied.problems] == [7, 9] and rest.problems == []
+  g.scores.outcomes[1] = WRONG
+  varied, rest = by_variance(g)
+  assert [p.id for p in varied.problems] == [7] and [p.id for p in rest.problems] == [9]
+
+
 def test_metrics_by_hand():
   found = metrics_of(groups())
   assert found == {
     'reward': pytest.approx(0.3), 'reward_std': pytest.approx(np.std([1, 0, 0.1, 0.1])),
     'length': 3.25, 'length_max': 5, 'tokens': 13, 'truncated': 0.25,
-    'groups_without_variance': 0.5, 'accuracy': 0.25, 'format': 1.0, 'wrong': 0.75, 'unparseable': 0, 'timeout': 0,
-    'bad_gold': 0,
+    'groups_without_variance': 0.5, 'accuracy': 0.25, 'format': 1.0, 'right': 0.25, 'wrong': 0.75, 'unparseable': 0,
+    'timeout': 0, 'bad_gold': 0,
   }  # fmt: skip
   assert (
     json.loads(json.dumps(found)) == found
@@ -165,6 +192,36 @@ def test_texts_are_scored_with_what_the_template_has_opened():
     assert scored.found == [(0, f'{opened}ab')]
     watch(1, np.array([16]), True)
     assert scored.found[1:] == [(1, f'{opened}cdefg')]
+
+
+def test_a_completion_is_checked_while_others_are_being_decoded(small, random_params):
+  """Each sample waits for a row but two; the verdict on the first to end is there before the last one is drawn."""
+  cfg = small('qwen2')
+  problems = [Problem(i, 'arithmetic', '1 + 1 =', '2') for i in range(3)]
+  prompts = [np.array([5, 6 + i], np.int32) for i in range(3)]
+  shapes = Shapes(prompts=3, group=2, width=2, rows=(2,), columns=(2 + 2 * CHUNK,))
+  how = SamplingConfig(max_tokens=CHUNK)
+  done = []
+
+  class Words:
+    eos = None
+
+    def decode(self, ids):
+      return '<answer>2</answer>'
+
+  with Pool(1) as pool:
+    scoring = Scoring(problems, 2, RewardConfig(), pool)
+
+    def poll():
+      """What is handed in by now is checked by now, with no more chunk decoded meanwhile."""
+      done.append([future.result(60).outcome for future in scoring._verdicts.values()])
+
+    generate(
+      random_params(cfg), cfg, prompts, range(3), jax.random.key(0), how, group=2, tokenizer=Words(), shapes=shapes,
+      poll=poll, watch=scored_when_done(scoring, Words(), 'short'),
+    )  # fmt: skip
+    assert done == [[], ['right'] * 2, ['right'] * 4]
+    assert scoring.scores().rates()['right'] == 1.0
 
 
 def test_the_acceptance_of_drafts_is_a_metric_of_speculative_decoding():

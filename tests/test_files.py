@@ -67,6 +67,23 @@ def test_a_problem_survives_its_own_layout(public):
     assert layouts.parse(problem.id, json.dumps(record).encode()) == problem
 
 
+def test_a_problem_that_only_a_reward_model_judges():
+  record = {'prompt': 'Write a poem about rain.', 'details': {'preference': 'helpful'}}
+  poem = layouts.parse(1, record)
+  assert (poem.kind, poem.prompt, poem.answer, poem.details) == (
+    'general', record['prompt'], '', {'preference': 'helpful'},
+  )  # fmt: skip
+  assert (
+    layouts.parse(1, {'question': 'Why is rain wet?', 'kind': 'general'}).prompt
+    == 'Why is rain wet?'
+  )
+  # One that has a reference is for its check, too, and says which.
+  with pytest.raises(ValueError, match="'kind' is missing"):
+    layouts.parse(1, record | {'answer': '3'})
+  with pytest.raises(ValueError, match="'kind' is missing"):
+    layouts.parse(1, {'prompt': 'Write a poem about rain.'})
+
+
 def test_a_kind_for_files_that_do_not_say(tmp_path):
   path = tmp_path / 'x.jsonl'
   path.write_text('{"question": "2 + 2?", "answer": "4"}')

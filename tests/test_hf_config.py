@@ -1,4 +1,4 @@
-"""ModelConfig <-> config.json: the released files, both spellings, and what is refused."""
+"""ModelConfig <-> config.json: both spellings, and what is refused; test_hf_released.py has the released files."""
 
 import dataclasses
 import json
@@ -14,69 +14,8 @@ def test_config_round_trip(name):
   assert hf.config_from_hf(json.loads(json.dumps(hf.config_to_hf(cfg)))) == cfg
 
 
-R1_CONFIG = {
-  'architectures': ['DeepseekV3ForCausalLM'],
-  'attention_bias': False,
-  'attention_dropout': 0.0,
-  'auto_map': {'AutoConfig': 'configuration_deepseek.DeepseekV3Config'},
-  'aux_loss_alpha': 0.001,
-  'bos_token_id': 0,
-  'eos_token_id': 1,
-  'ep_size': 1,
-  'first_k_dense_replace': 3,
-  'hidden_act': 'silu',
-  'hidden_size': 7168,
-  'initializer_range': 0.02,
-  'intermediate_size': 18432,
-  'kv_lora_rank': 512,
-  'max_position_embeddings': 163840,
-  'model_type': 'deepseek_v3',
-  'moe_intermediate_size': 2048,
-  'moe_layer_freq': 1,
-  'n_group': 8,
-  'n_routed_experts': 256,
-  'n_shared_experts': 1,
-  'norm_topk_prob': True,
-  'num_attention_heads': 128,
-  'num_experts_per_tok': 8,
-  'num_hidden_layers': 61,
-  'num_key_value_heads': 128,
-  'num_nextn_predict_layers': 1,
-  'pretraining_tp': 1,
-  'q_lora_rank': 1536,
-  'qk_nope_head_dim': 128,
-  'qk_rope_head_dim': 64,
-  'rms_norm_eps': 1e-06,
-  'rope_scaling': {
-    'beta_fast': 32,
-    'beta_slow': 1,
-    'factor': 40,
-    'mscale': 1.0,
-    'mscale_all_dim': 1.0,
-    'original_max_position_embeddings': 4096,
-    'type': 'yarn',
-  },
-  'rope_theta': 10000,
-  'routed_scaling_factor': 2.5,
-  'scoring_func': 'sigmoid',
-  'seq_aux': True,
-  'tie_word_embeddings': False,
-  'topk_group': 4,
-  'topk_method': 'noaux_tc',
-  'torch_dtype': 'bfloat16',
-  'transformers_version': '4.46.3',
-  'use_cache': True,
-  'v_head_dim': 128,
-  'vocab_size': 129280,
-}
-
-
-def test_the_released_config_of_r1_is_our_deepseek_v3():
-  ours = sizes.get('deepseek_v3')
-  read = hf.config_from_hf(R1_CONFIG)
-  assert read.param_dtype == 'bfloat16'
-  same = {'name': ours.name, 'init_std': ours.init_std, 'param_dtype': ours.param_dtype}
-  assert dataclasses.replace(read, **same) == ours
+FP8 = {'quant_method': 'fp8', 'weight_block_size': [128, 128]}
+YARN = {'rope_type': 'yarn', 'factor': 4.0, 'original_max_position_embeddings': 8192}
 
 
 def test_both_spellings_of_rope():
@@ -132,11 +71,83 @@ def test_both_spellings_of_rope():
     ({'rope_scaling': {'rope_type': 'default', 'partial_rotary_factor': 0.5}}, 'partial_rotary'),
     ({'attn_logit_softcapping': 50.0}, 'attn_logit_softcapping'),
     ({'rms_norm_eps': None}, 'rms_norm_eps'),
+    ({'is_causal': False}, 'is_causal False.*True'),
+    ({'is_causal': None}, 'is_causal None.*True'),
+    ({'use_rotary': False}, 'use_rotary = False is not understood'),
+    ({'soft_cap': 0}, 'soft_cap = 0 is not understood'),
+    ({'partial_rotary_factor': 0.5}, 'partial_rotary_factor 0.5'),
+    ({'num_nextn_predict_layers': 1}, 'num_nextn_predict_layers 1'),
+    ({'quantization_config': FP8 | {'bits': 4}}, 'quantization_config.bits = 4'),
+    ({'rope_parameters': {'rope_type': 'default', 'rope_theta': 5e5}}, 'rope_scaling and rope_parameters differ'),
+    ({'rope_scaling': YARN | {'attn_factor': 0.5}}, 'rope_scaling.attn_factor 0.5'),
+    ({'rope_scaling': YARN | {'truncate': None}}, 'rope_scaling.truncate None'),
   ],
-)
+)  # fmt: skip
 def test_a_field_that_is_not_understood_is_named(change, named):
   with pytest.raises(ValueError, match=named):
     hf.config_from_hf(hf.config_to_hf(sizes.get('llama-3.1-8b')) | change)
+
+
+@pytest.mark.parametrize(
+  'change, named',
+  [
+    ({'torch_dtype': 'int8'}, "torch_dtype 'int8'.*float32, bfloat16, float16"),
+    ({'torch_dtype': 'auto'}, "torch_dtype 'auto'.*bfloat16"),
+    ({'torch_dtype': 'torch.bfloat16'}, "torch_dtype 'torch.bfloat16'.*valid: float32, bfloat16"),
+    ({'dtype': 16}, 'dtype 16'),
+    ({'num_hidden_layers': '2'}, "num_hidden_layers '2'.*whole number"),
+    ({'num_hidden_layers': True}, 'num_hidden_layers True'),
+    ({'hidden_size': '32'}, "hidden_size '32'"),
+    ({'hidden_size': 4096.0}, r'hidden_size 4096\.0'),
+    ({'num_attention_heads': 0}, 'num_attention_heads 0.*above 0'),
+    ({'head_dim': -1}, 'head_dim -1'),
+    ({'head_dim': 127}, 'head_dim 127 is not even'),
+    ({'num_attention_heads': 30, 'head_dim': None}, 'num_attention_heads 30 does not divide hidden_size'),
+    ({'num_key_value_heads': 5}, 'num_key_value_heads 5 does not divide num_attention_heads 32'),
+    ({'rms_norm_eps': '1e-6'}, "rms_norm_eps '1e-6'.*number"),
+    ({'rms_norm_eps': float('nan')}, 'rms_norm_eps nan'),
+    ({'tie_word_embeddings': 'no'}, "tie_word_embeddings 'no'.*true or false"),
+    ({'eos_token_id': '2'}, "eos_token_id '2'"),
+    ({'eos_token_id': [2, None]}, r'eos_token_id \[2, None\]'),
+    ({'bos_token_id': [1]}, r'bos_token_id \[1\]'),
+    ({'model_type': ['llama']}, r"model_type \['llama'\]"),
+    ({'architectures': 'LlamaForCausalLM'}, r"architectures LlamaForCausalLM.*\['LlamaForCausalLM'\]"),
+    ({'layer_types': 'full_attention'}, 'layer_types'),
+    ({'layer_types': [['full_attention']]}, 'layer_types'),
+    ({'quantization_config': 'fp8'}, "quantization_config 'fp8'.*object"),
+    ({'rope_theta': '1e4'}, "rope_theta '1e4'"),
+    ({'rope_scaling': 'yarn'}, "rope_scaling 'yarn'.*object"),
+    ({'rope_parameters': [1]}, r'rope_parameters \[1\].*object'),
+    ({'rope_scaling': {'rope_type': ['yarn']}}, r"rope_scaling.rope_type \['yarn'\]"),
+    ({'rope_scaling': YARN | {'factor': '4'}}, "rope_scaling.factor '4'"),
+    ({'rope_scaling': YARN | {'original_max_position_embeddings': 0}}, 'original_max_position_embeddings 0'),
+  ],
+)  # fmt: skip
+def test_a_value_of_another_kind_is_named(change, named):
+  with pytest.raises(ValueError, match=named):
+    hf.config_from_hf(hf.config_to_hf(sizes.get('llama-3.1-8b')) | change)
+
+
+def test_the_router_of_v2():
+  """Its groups count if its method says so; it never normalises."""
+  lite = hf.config_to_hf(sizes.get('deepseek-v2-lite'))
+  assert lite['topk_method'] == 'greedy'
+  routed = lambda **change: hf.config_from_hf(lite | change).moe  # noqa: E731
+  plain = sizes.get('deepseek-v2-lite').moe
+  assert routed(n_group=None, topk_group=None, topk_method=None) == plain
+  assert routed(n_group=8, topk_group=3) == plain
+  grouped = routed(n_group=8, topk_group=3, topk_method='group_limited_greedy')
+  assert (grouped.groups, grouped.kept_groups) == (8, 3)
+  big = dataclasses.replace(sizes.get('deepseek-v2-lite'), moe=grouped)
+  assert hf.config_to_hf(big)['topk_method'] == 'group_limited_greedy'
+  for change, named in (
+    ({'n_group': 8, 'topk_group': 3, 'topk_method': None}, 'topk_method is missing'),
+    ({'topk_method': 'noaux_tc'}, "topk_method 'noaux_tc'.*greedy"),
+    ({'topk_method': 'group_limited_greedy', 'n_group': None}, 'n_group is missing'),
+    ({'norm_topk_prob': True}, 'norm_topk_prob True'),
+  ):
+    with pytest.raises(ValueError, match=named):
+      routed(**change)
 
 
 def test_harmless_fields_are_read_over():
@@ -146,6 +157,13 @@ def test_harmless_fields_are_read_over():
     'max_window_layers': 28,
     'use_mrope': False,
     'pad_token_id': None,
+    'num_nextn_predict_layers': None,
+    'forced_eos_token_id': None,
+    'output_attentions': False,
+    'chunk_size_feed_forward': 0,
+    'is_encoder_decoder': False,
+    'partial_rotary_factor': 1.0,
+    '_attn_implementation_autoset': True,
   }
   assert hf.config_from_hf(fields) == sizes.get('qwen2.5-7b')
 
@@ -167,40 +185,3 @@ def test_yarn_without_what_a_file_may_leave_out():
   rope = hf.config_from_hf(fields).rope
   assert rope == sizes.Rope(theta=1e6, kind='yarn', factor=4.0, original_positions=32768)
   assert (rope.beta_fast, rope.beta_slow, rope.mscale) == (32, 1, 0)
-
-
-def test_the_fp8_release_is_the_same_model():
-  fp8 = {'fmt': 'e4m3', 'quant_method': 'fp8', 'weight_block_size': [128, 128]}
-  fp8['activation_scheme'] = 'dynamic'
-  assert hf.config_from_hf(R1_CONFIG | {'quantization_config': fp8}) == hf.config_from_hf(R1_CONFIG)
-
-
-def test_the_distilled_models_are_what_their_files_say():
-  """Distill-Qwen-1.5B: untied, theta 1e4; Distill-Llama-8B: llama3 scaling, eps 1e-5; token ids of both."""
-  qwen, llama = sizes.get('r1-distill-qwen-1.5b'), sizes.get('r1-distill-llama-8b')
-  fields = {
-    'architectures': ['Qwen2ForCausalLM'], 'attention_dropout': 0.0, 'bos_token_id': 151643, 'eos_token_id': 151643,
-    'hidden_act': 'silu', 'hidden_size': 1536, 'initializer_range': 0.02, 'intermediate_size': 8960,
-    'max_position_embeddings': 131072, 'max_window_layers': 21, 'model_type': 'qwen2', 'num_attention_heads': 12,
-    'num_hidden_layers': 28, 'num_key_value_heads': 2, 'rms_norm_eps': 1e-06, 'rope_theta': 10000,
-    'sliding_window': 4096, 'tie_word_embeddings': False, 'torch_dtype': 'bfloat16', 'use_cache': True,
-    'use_mrope': False, 'use_sliding_window': False, 'vocab_size': 151936,
-  }  # fmt: skip
-  assert _named(hf.config_from_hf(fields), qwen) == qwen
-  fields = {
-    'architectures': ['LlamaForCausalLM'], 'attention_bias': False, 'bos_token_id': 128000, 'eos_token_id': 128001,
-    'hidden_act': 'silu', 'hidden_size': 4096, 'intermediate_size': 14336, 'max_position_embeddings': 131072,
-    'mlp_bias': False, 'model_type': 'llama', 'num_attention_heads': 32, 'num_hidden_layers': 32,
-    'num_key_value_heads': 8, 'pretraining_tp': 1, 'rms_norm_eps': 1e-05, 'rope_theta': 500000.0,
-    'rope_scaling': {
-      'factor': 8.0, 'low_freq_factor': 1.0, 'high_freq_factor': 4.0, 'original_max_position_embeddings': 8192,
-      'rope_type': 'llama3',
-    },
-    'tie_word_embeddings': False, 'torch_dtype': 'bfloat16', 'vocab_size': 128256,
-  }  # fmt: skip
-  assert _named(hf.config_from_hf(fields), llama) == llama
-
-
-def _named(read, ours):
-  """What was read, under our name and in our dtype, which the files do not fix."""
-  return dataclasses.replace(read, name=ours.name, param_dtype=ours.param_dtype)

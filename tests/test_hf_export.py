@@ -1,9 +1,11 @@
 """Directories in Hugging Face layout that are written: their files, options, and what an error leaves."""
 
+import contextlib
 import dataclasses
 import errno
 import io
 import json
+import resource
 import types
 
 import jax
@@ -100,6 +102,51 @@ def test_a_full_disk_is_named_and_nothing_stays(small, random_params, tmp_path, 
   with pytest.raises(OSError, match=r'cannot write model\.\S+: No space .*model.safetensors') as e:
     hf.export(random_params(small('qwen3')), small('qwen3'), tmp_path / 'out')
   assert e.value.errno == errno.ENOSPC
+  assert not list(tmp_path.iterdir())
+
+
+@contextlib.contextmanager
+def _files_of_at_most(size):
+  """The system refuses to write more than `size` bytes to a file."""
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+  try:
+    yield
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize('name', ['config.json', 'README.md', 'vocab.txt'])
+def test_any_file_that_cannot_be_written_is_named(
+  small, random_params, tmp_path, monkeypatch, name
+):
+  """The tensors fit; a config.json, which is smaller, would not be reached."""
+
+  class Tokenizer:
+    def save(self, directory):
+      with open(directory / 'vocab.txt', 'w') as file:
+        file.write(' ' * (10**6 if name == 'vocab.txt' else 1))
+
+  cfg = small('qwen3')
+  if name == 'config.json':
+    monkeypatch.setattr(hf_export, '_write_tensors', lambda *_: None)
+  texts = {'README.md': ' ' * (10**6 if name == 'README.md' else 1)}
+  size = 100 if name == 'config.json' else 500_000
+  where = (
+    r"cannot write the tokenizer: .*\.out\.partial'"
+    if name == 'vocab.txt'
+    else rf'cannot write it: .*/{name}'
+  )
+  with _files_of_at_most(size), pytest.raises(OSError, match=where) as e:
+    hf.export(random_params(cfg), cfg, tmp_path / 'out', Tokenizer(), texts=texts)
+  assert e.value.errno == errno.EFBIG
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('size', [0, -1])
+def test_a_size_of_files_that_is_not_possible_is_named(small, random_params, tmp_path, size):
+  with pytest.raises(ValueError, match=f'files of {size} bytes.*1 or more'):
+    hf.export(random_params(small('qwen3')), small('qwen3'), tmp_path / 'out', shard_bytes=size)
   assert not list(tmp_path.iterdir())
 
 

@@ -67,6 +67,25 @@ CASES = [
   ('change_case:english_lowercase', {}, 'the sea, 1 of 7.', 'the Sea'),
   ('punctuation:no_comma', {}, 'The sea. Blue.', 'The sea, blue.'),
   ('punctuation:no_comma', {}, '海。蓝。', '海，蓝。'),
+  ('punctuation:no_comma', {}, '‚so‘', 'so ‚ so'),
+  *(('punctuation:no_comma', {}, 'a b', f'a{comma} b') for comma in '،﹐､、՝፣'),
+  *(
+    ('keywords:forbidden_words', {'forbidden_words': ['free']}, 'freedom', f'a {hidden} world')
+    for hidden in ('_free_', 'ｆｒｅｅ', 'f\u200bree', 'fr\u00adee', 'fre\ufe0fe', 'FREE')
+  ),
+  ('keywords:existence', {'keywords': ['café']}, 'cafe\u0301', 'cafe'),
+  ('keywords:letter_frequency', {'letter': 'é', 'let_frequency': 1, 'let_relation': LEAST}, 'e\u0301', 'e'),
+  ('detectable_format:number_highlighted_sections', {'num_highlights': 1}, '这是**重点**内容', '2*3*4'),
+  ('detectable_format:number_highlighted_sections', {'num_highlights': 1}, '***a***', '*.* and *.*'),
+  ('detectable_format:title', {}, 'So: <<a>>', 'cout<<x>>y'),
+  ('detectable_format:title', {}, '<< a >>', 'cin >> a; cout << b >> c'),
+  ('detectable_format:json_format', {}, '{"a": null}', '{"a": NaN}'),
+  ('detectable_format:json_format', {}, '[1e5]', '[-Infinity]'),
+  ('length_constraints:number_words', {'num_words': 2, 'relation': LEAST}, 'a b', 'a\u200bb ___'),
+  ('length_constraints:number_words', {'num_words': 3, 'relation': LESS}, 'हिन्दी में', 'हिन्दी में लिखो'),
+  ('language:response_language', {'language': 'fr'}, 'Le chat est dans la maison.', 'El gato está en la casa.'),
+  ('change_case:english_capital', {}, 'THE END OF IT', 'DAS ENDE VON DER WELT'),
+  ('change_case:english_lowercase', {}, 'the end of it', 'le chat est dans la maison'),
 ]  # fmt: skip
 
 
@@ -124,7 +143,7 @@ def test_only_the_final_answer_is_judged(completion, outcome):
     ([{'id': 'detectable_format:number_bullet_lists', 'kwargs': {'num_bullets': -1}}], 'num_bullets=-1'),
     ([{'id': 'detectable_format:number_bullet_lists', 'kwargs': {'num_bullets': True}}], 'num_bullets=True'),
     ([{'id': 'length_constraints:number_paragraphs', 'kwargs': {'num_paragraphs': 0}}], 'num_paragraphs=0'),
-    ([{'id': 'language:response_language', 'kwargs': {'language': 'fr'}}], "language='fr'"),
+    ([{'id': 'language:response_language', 'kwargs': {'language': 'eo'}}], "language='eo'"),
     (
       [{'id': 'length_constraints:number_words', 'kwargs': {'num_words': 1, 'relation': 'above'}}],
       "relation='above' is not possible; valid: one of 'less than', 'at least'",

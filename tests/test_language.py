@@ -2,7 +2,7 @@
 
 import pytest
 
-from r1jax.rewards.language import SCRIPTS, consistency, mixing, thought_of, words
+from r1jax.rewards.language import SCRIPTS, consistency, is_in, mixing, thought_of, words
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,39 @@ def test_words_of_the_language_over_all_words(thought, language, value):
 )  # fmt: skip
 def test_what_is_no_word(left_out):
   assert words(f'设它为 {left_out}') == {'HAN': 3}
+
+
+@pytest.mark.parametrize(
+  'thought, language, value',
+  [
+    ('ok $全部中文在这里思考$', 'en', 1 / 10), ('ok ```全部中文```', 'en', 1 / 5), ('ok `全部中文`', 'en', 1 / 5),
+    ('ok\n```\n全部中文', 'en', 1 / 5), (r'ok \[\text{全部中文}\]', 'en', 1 / 5),
+    ('好 $I think in English$', 'zh', 1 / 4), ('好 $I$ $think$ $in$ $English$', 'zh', 1 / 4),
+    ('好 ```\nThat is what we think in the end\n```', 'zh', 1 / 9),
+    ('好\n```\n# I think\n# that we\n# are in the end', 'zh', 1 / 8),
+    ('नमस्ते `हिन्दी में` ठीक', 'hi', 1.0),
+  ],
+)  # fmt: skip
+def test_language_that_hides_in_latex_or_code_counts(thought, language, value):
+  assert consistency(thought, language) == pytest.approx(value)
+
+
+def test_programs_are_no_language():
+  lines = [
+    'import numpy as np',
+    'from collections import Counter',
+    'import os',
+    'for key in seen if key not in done:',
+  ]
+  lines += [
+    '  return x if x is not None else y',
+    'select name from users where age',
+    'else:',
+    '  pass',
+  ]
+  code = '\n'.join(lines)
+  assert words(f'代码\n```python\n{code}\n```') == {'HAN': 2}
+  assert words('式 $abc + def \\cdot ghi$, $AB$, $CD$ 和 $EF$') == {'HAN': 2}
 
 
 def test_dollars_are_not_always_latex():
@@ -85,8 +118,27 @@ def test_thought_of(completion, thought):
 
 
 @pytest.mark.parametrize(
-  'unit', ['$', '$a', r'\(', r'\[', '`', '```', '\\', r'\begin{', '<think>', '$$a ', r'\(\[', '字']
+  'unit',
+  [
+    '$',
+    '$a',
+    r'\(',
+    r'\[',
+    '`',
+    '```',
+    '\\',
+    r'\begin{',
+    '<think>',
+    '$$a ',
+    r'\(\[',
+    '字',
+    '$a$ ',
+    '`a`',
+    'a\n# ',
+    '```a b ',
+  ],
 )
 def test_ends_on_any_text(unit):
   """Quadratic work would take an hour here."""
   assert 0 <= consistency(unit * 200_000, 'zh') <= 1
+  assert is_in(unit * 200_000, 'en') in (True, False)

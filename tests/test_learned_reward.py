@@ -2,6 +2,10 @@
 
 import dataclasses
 import json
+import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -10,9 +14,11 @@ import numpy as np
 import pytest
 
 import r1jax
-from r1jax import preference, tokenizer
+from experiments import r1_zero
+from r1jax import checks, preference, tokenizer
 from r1jax.checkpoint import Checkpointer
-from r1jax.config import Experiment, InitConfig, MeshConfig, ModelSettings, PromptConfig
+from r1jax.config import Experiment, InitConfig, MeshConfig, ModelSettings, PromptConfig, resolve
+from r1jax.fields import ConfigError
 from r1jax.health import health
 from r1jax.model import hf
 from r1jax.model.transformer import forward
@@ -197,6 +203,17 @@ def test_a_problem_that_names_no_model_has_the_default(context):
   assert added.total.tolist() == [[1, 0], [3, -3], [1, 1]]
 
 
+@pytest.mark.parametrize('name, message', [
+  ('helpfull', "problem 7 has preference='helpfull', which is unknown; valid: one of \\('none', 'helpful'\\)"),
+  ('safety', "problem 7 has preference='safety', which has no model: set preference_reward.safety; valid"),
+])  # fmt: skip
+def test_a_problem_that_names_a_model_which_is_not_there(context, name, message):
+  made = preferences(context)
+  del made.models['safety']
+  with pytest.raises(ValueError, match=message):
+    made.add(rules(), [problem(0), problem(7, preference=name), problem(2)], TEXTS)
+
+
 def test_without_models_nothing_changes(context):
   scores = rules()
   assert Preferences(PreferenceConfig(), 'rl', context).add(scores, PROBLEMS, TEXTS) is scores
@@ -234,6 +251,98 @@ def test_drift_by_hand(context):
   assert drift(rules()) == {}
   one = Scores(RULES[:1], {'accuracy': RULES[:1] * 0, 'preference_score': np.ones((1, 2))}, None)
   assert drift(one)['preference_correlation'] == 0.0
+
+
+# What a problem asks of the rewards of a stage is looked at before a run.
+
+
+def refusal(monkeypatch, found, cfg=None, **reward) -> str | None:
+  """Of a run whose train split is `found`."""
+  c = r1_zero.get_config('tiny_dense')
+  c.rl.update(reward)
+  experiment = dataclasses.replace(resolve(c), preference_reward=cfg or PreferenceConfig())
+  monkeypatch.setattr(checks, '_some_problems', lambda *_: tuple(found))
+  context = Context(experiment, Path('nowhere'), None, WORDS)
+  try:
+    checks._check_data(experiment.stages[1], context)
+  except ConfigError as error:
+    return str(error)
+
+
+POEM = Problem(4, 'general', 'Why?', '')
+
+
+@pytest.mark.parametrize('found, cfg, message', [
+  (problem(3, preference='helpfull'), {}, "problem 3 has preference='helpfull', which is unknown; valid: one of "),
+  (problem(3, preference='safety'), {'helpful': '.'}, "has preference='safety', which has no model"),
+  (problem(3, preference='safety'), {}, "has preference='safety', which has no model"),
+  (POEM, {}, 'problem 4 is of kind general, and no reward model judges it in rl; valid: preference='),
+  (POEM, {'helpful': '.'}, 'problem 4 is of kind general, and no reward model'),  # no default
+  (POEM, {'helpful': '.', 'default': 'helpful', 'stages': ('last',)}, 'problem 4 is of kind general, and no'),
+  (problem(3, language='klingon', reward_weights={'language': 1.0}), {}, "has a reward for language='klingon'; valid"),
+  (problem(3, reward_weights={'language': 1.0}), {}, "problem 3 has a reward for language=''; valid: one of en, zh,"),
+])  # fmt: skip
+def test_a_reward_that_would_silently_be_0_is_refused(monkeypatch, found, cfg, message):
+  text = refusal(monkeypatch, [problem(0), found], PreferenceConfig(**cfg))
+  assert text.startswith("problems.source='countdown' is not possible: ") and message in text
+  assert text.count('; valid: ') == 1
+
+
+def test_rewards_that_a_stage_has_are_not_refused(monkeypatch, folder):
+  model = str(folder)
+  assert refusal(monkeypatch, [problem(0, preference='helpful'), problem(1, preference='none')],
+                 PreferenceConfig(helpful=model)) is None  # fmt: skip
+  assert refusal(monkeypatch, [POEM], PreferenceConfig(helpful=model, default='helpful')) is None
+  # A stage before the last one has no models, and problems that name one are for their check there.
+  assert refusal(monkeypatch, [problem(0, preference='helpful')],
+                 PreferenceConfig(helpful=model, stages=('last',))) is None  # fmt: skip
+  own = problem(0, language='zh', reward_weights={'language': 1.0})
+  assert refusal(monkeypatch, [own]) is None
+  assert refusal(monkeypatch, [problem(0)], language_weight=1.0, language='en') is None
+
+
+RUN = """
+from experiments import base, preference, r1_zero
+def get_config(size=''):
+  c = r1_zero.get_config('tiny_dense')
+  c.name, c.stages = 'all', ('helpful:preference', 'rl:grpo', 'after:evaluate')
+  c.helpful = base.preference()
+  preference.tiny(c.helpful)
+  c.helpful.steps = 4
+  c.problems.mixture = ('countdown:1', f'{c.helpful.source}:1 kind=general preference=helpful')
+  c.prompt.longest = 40
+  c.rl.steps, c.rl.prompts_per_step, c.rl.samples_per_prompt, c.rl.max_tokens = 2, 4, 4, 32
+  c.evaluate.problems, c.evaluate.max_tokens = 8, 32
+  return c
+"""
+
+
+@pytest.mark.slow
+def test_a_model_that_a_stage_has_trained_is_the_reward_of_the_next(tmp_path):
+  """General prompts and Countdown in one rollout: preferences, then RL on both, and drift in its metrics."""
+  (tmp_path / 'all.py').write_text(RUN)
+  done = subprocess.run(
+    [sys.executable, '-m', 'r1jax.main', f'--config={tmp_path}/all.py', f'--workdir={tmp_path}/run',
+     '--config.preference_reward.helpful=helpful', '--config.preference_reward.weight=0.5'],
+    cwd=Path(r1jax.__file__).parents[1], capture_output=True, text=True,
+    env=os.environ | {'JAX_PLATFORMS': 'cpu', 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'},
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr[-3000:]
+  trained = json.loads((tmp_path / 'run/helpful/done.json').read_text())
+  assert trained['kind'] == 'helpful' and trained['std'] > 0
+  rows = [json.loads(line) for line in (tmp_path / 'run/rl/metrics.jsonl').read_text().splitlines()]
+  assert len(rows) == 2
+  for row in rows:
+    assert row['preference_std'] > 0 and math.isfinite(row['preference_score'])
+    assert -1 <= row['preference_correlation'] <= 1
+    # Half of the prompts are judged, and the others have 0 of this part.
+    assert row['preference'] != 0
+    rest = row['reward'] - 0.1 * row['format'] - 0.5 * row['preference']
+    assert (
+      -1e-5 <= rest <= row['accuracy'] + 1e-5
+    )  # credit of the answers, which general problems have none of
+  after = json.loads((tmp_path / 'run/after/done.json').read_text())
+  assert after['problems'] == 8  # of Countdown alone: nothing else has an answer
 
 
 def test_reward_hacking_is_warned_of():

@@ -13,10 +13,14 @@ from r1jax.problems import Problem
 from r1jax.rewards.__main__ import read as read_cases
 from r1jax.rewards.maths import answer_of, check, closed_form
 from r1jax.rewards.maths.answer import read
-from r1jax.rewards.maths.expr import Num, Op, Sym, parse
+from r1jax.rewards.maths.exact import TooLarge, exact
+from r1jax.rewards.maths.expr import parse
+from r1jax.rewards.maths.operators import plain
+from r1jax.rewards.maths.reals import same_set
 from r1jax.rewards.maths.structure import Many, Value
 from r1jax.rewards.maths.text import MAX_DEPTH, tokenize
-from r1jax.rewards.maths.value import TooLarge, exact, same
+from r1jax.rewards.maths.tree import Num, Op, Sym
+from r1jax.rewards.maths.value import same
 from r1jax.rewards.pool import Pool
 
 CORPUS = pathlib.Path(__file__).parent / 'data' / 'adversarial_math.jsonl'
@@ -108,6 +112,62 @@ def test_math_verify_decides_where_there_is_no_closed_form():
   assert outcome(gold, '0.738642998') == outcome(gold, '5') == 'wrong'
 
 
+@pytest.mark.parametrize(
+  'text, value',
+  [
+    ('\\sum_{k\\ge 3} k', '\\sum_{k=3}^{\\infty} k'), ('\\sum_{k>3} k', '\\sum_{k=3+1}^{\\infty} k'),
+    ('\\prod_{1\\le k<n} k', '\\prod_{k=1}^{n-1} k'), ('\\sum_{9\\ge k\\ge 3} k', '\\sum_{k=3}^{9} k'),
+    ('\\iint_{[0,3]\\times[1,2]} xy\\,dy\\,dx', '\\int_{0}^{3}\\int_{1}^{2} xy\\,dy\\,dx'),
+    ('\\iint_{[0,3]\\times[1,2]} xy\\,dA', '\\int_{1}^{2}\\int_{0}^{3} xy\\,dx\\,dy'),
+    ('\\sum_{k=1}^{9} k', '\\sum_{k=1}^{9} k'),
+  ],
+)  # fmt: skip
+def test_operators_in_one_spelling(text, value):
+  assert plain(tokenize(text)) == tokenize(value)
+
+
+@pytest.mark.parametrize(
+  'text',
+  ['\\sum_{k<9} k', '\\sum_{k>\\frac12} k', '\\sum_{1<k>9} k', '\\iint_{[0,3]} x\\,dx\\,dy', '\\iint_{D} x\\,dA']
+)  # fmt: skip
+def test_operators_that_say_too_little(text):
+  with pytest.raises(ValueError, match='cannot read|without'):
+    plain(tokenize(text))
+
+
+SETS = [  # of numbers, one in each row
+  ['|x|<2', '-2<x<2', 'x\\in(-2,2)', 'x>-2, x<2', '\\{x\\mid x>-2, x<2\\}', '(-2,1]\\cup(0,2)'],
+  ['|x|\\ge 2', '(-\\infty,-2]\\cup[2,\\infty)', 'x\\le-2 \\text{ or } x\\ge 2'],
+  [
+    'x\\ne\\pm 1',
+    'x\\ne 1,-1',
+    '\\{x\\mid x\\ne 1, x\\ne -1\\}',
+    '(-\\infty,-1)\\cup(-1,1)\\cup(1,\\infty)',
+  ],
+  ['\\mathbb{R}', '(-\\infty,\\infty)', '\\text{all real numbers}', 'x<1\\text{ or }x>0'],
+  ['0<|x-1|<2', '(-1,1)\\cup(1,3)'],
+]
+
+
+def test_sets_of_numbers_are_equal_however_they_are_written():
+  """To all of their own row and to none of another."""
+  read_as = [[read(tokenize(text)) for text in row] for row in SETS]
+  for left in read_as:
+    for right in read_as:
+      assert all(same_set(a, b) == (left is right) for a in left for b in right)
+
+
+@pytest.mark.parametrize('text', ['x>1, x>2', '0<x<2, 1<x<3', 'x>1 \\text{ or } x>2', 'x=3, x>2'])
+def test_two_answers_are_no_set(text):
+  assert read(tokenize(text)).kind == 'list'
+
+
+def test_what_the_question_asks_for_may_stand_before_the_answer():
+  assert outcome('7', 'a+b=7', 'Find $a+b$.') == 'right'
+  for prompt in ('If $a+b=7$, find $ab$.', 'If $2 = a+b$, find $c$.', 'Find $a+b+c$.', '?'):
+    assert outcome('7', 'a+b=7', prompt) == 'wrong'
+
+
 def test_the_corpus_is_varied():
   cases = read_cases(str(CORPUS))
   counts = collections.Counter(expected for _, _, expected in cases)
@@ -127,7 +187,8 @@ def test_the_corpus_is_varied():
     ('（３，４）', ['(', '3', ',', '4', ')']),
     ('x²', ['x', '^', '{', '2', '}']),
     ('90°', ['90', '"degree"']),
-    ('a or b', ['a', ',', 'b']),
+    ('a and b', ['a', ',', 'b']),
+    ('a or b', ['a', '\\or', 'b']),
     ('ab', ['a', 'b']),
     ('sin x', ['\\sin', 'x']),
     ('1.5e3', ['1.5', '*', '10', '^', '{', '3', '}']),

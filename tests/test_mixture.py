@@ -31,6 +31,10 @@ def sources_of(batch):
     ('countdown:0.5', Entry('countdown', 0.5)),
     ('data/math.jsonl:2', Entry('data/math.jsonl', 2.0)),
     ('a b/x.jsonl:1e-1 kind=math format=0', Entry('a b/x.jsonl', 0.1, 'math', {'format': 0.0})),
+    (
+      't.jsonl:1 kind=general preference=helpful lang=zh language=0.1',
+      Entry('t.jsonl', 1.0, 'general', {'language': 0.1}, {'preference': 'helpful', 'language': 'zh'}),
+    ),
     ('hub:a/b:train[:9]:3 accuracy=2', Entry('hub:a/b:train[:9]', 3.0, '', {'accuracy': 2.0})),
   ],
 )  # fmt: skip
@@ -47,7 +51,8 @@ def test_entries(text, expected):
     ('countdown:1e999', "has '1e999' for a weight"),
     ('countdown:1-1', "has '1-1' for a weight"),
     ('countdown:1 format=-1', "has '-1' for a weight"),
-    ('countdown:1 length=1', "has an unknown 'length'; valid: one of ('kind', 'accuracy', 'format', 'language')"),
+    ('countdown:1 length=1', "has an unknown 'length'; valid: one of ('kind', 'preference', 'lang', 'accuracy', "),
+    ('countdown:1 preference=helpfull', "has preference='helpfull'; valid: one of ('none', 'helpful', 'safety')"),
     ('count:1', "mixture='count:1': source='count' is not possible; valid: "),
     ('x.jsonl:1 kind=maths', "mixture='x.jsonl:1 kind=maths': kind='maths' is not possible; valid: "),
     ('countdown:1 kind=math', "kind='math' is not possible"),
@@ -85,6 +90,35 @@ def test_each_source_is_split_on_its_own(tmp_path):
     assert all(p.details == rewards for p in found[len(alone[0]) :])
   assert mixture.weights(cfg) == (3.0, 1.0)
   assert mixture.weights(ProblemsConfig()) == ()
+
+
+def test_problems_go_before_their_source(tmp_path):
+  path = tmp_path / 'x.jsonl'
+  own = {'prompt': 'Sing!', 'details': {'preference': 'safety', 'language': 'en'}}
+  path.write_text(f'{{"prompt": "Write a poem."}}\n{json.dumps(own)}\n')
+  cfg = ProblemsConfig(
+    mixture=(f'{path}:1 kind=general preference=helpful lang=ja',), heldout_fraction=0
+  )
+  first, second = problems.load(cfg, 'train')
+  assert (first.kind, first.answer) == ('general', '')
+  assert first.details == {'preference': 'helpful', 'language': 'ja'}
+  assert second.details == own['details']
+
+
+def test_general_problems_are_not_held_out_to_be_measured(tmp_path):
+  """They have no answer. A source that has no others is no reason to refuse the mixture."""
+  path = tmp_path / 'x.jsonl'
+  path.write_text('\n'.join(f'{{"prompt": "Write poem {i}."}}' for i in range(30)))
+  general = f'{path}:1 kind=general preference=helpful'
+  cfg = ProblemsConfig(mixture=('countdown:1', general), heldout_fraction=0.3)
+  train, heldout = (problems.load(cfg, split) for split in problems.SPLITS)
+  assert {p.kind for p in train} == {'countdown', 'general'} and {p.kind for p in heldout} == {
+    'countdown'
+  }
+  with pytest.raises(
+    ValueError, match='no held-out problem with an answer, only general ones; valid'
+  ):
+    problems.load(ProblemsConfig(mixture=(general,), heldout_fraction=0.3), 'heldout')
 
 
 def test_an_id_beyond_its_source_is_refused():

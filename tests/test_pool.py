@@ -1,12 +1,14 @@
 """Checks in processes: what hangs, dies or raises costs itself, and no one else."""
 
 import concurrent.futures
+import errno
 import os
 import pathlib
 import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 
 import pytest
 
@@ -157,6 +159,20 @@ def test_what_kills_two_workers_is_quarantined(make_pool, death, status):
   assert time.monotonic() - start < 0.1 and len(pool.quarantined) == 2
 
 
+def test_a_second_try_has_what_is_left_of_the_budget(make_pool):
+  """It dies after 1.2 of 1.6 seconds: 0.4 are left, in which it does not die again."""
+  pool = make_pool(budgets={'bad': 1.6})
+  run(pool, 'right a')  # the start is not counted
+  (found,) = run(pool, 'die_after 1.2')
+  assert (found.outcome, found.note) == ('timeout', 'not done in 1.6 s')
+  assert 1.6 <= found.seconds < 2.6 and pool.quarantined == []
+
+
+def test_the_time_of_both_tries_is_counted(make_pool, tmp_path):
+  pool = make_pool()
+  assert 0.6 <= run(pool, 'die_after 0.3')[0].seconds < 5
+
+
 def test_a_death_is_given_one_more_try(make_pool, tmp_path):
   pool = make_pool()
   found = run(pool, 'right a', f'die_once {tmp_path}/flag', 'right b')
@@ -229,6 +245,103 @@ def test_a_worker_that_cannot_start_is_an_error(make_pool, monkeypatch):
     run(make_pool(), 'right a')
 
 
+@pytest.fixture
+def no_room(monkeypatch):
+  """no_room(n): only n more processes can be started."""
+  start = subprocess.Popen
+
+  def limit(count):
+    left = [count]
+
+    def popen(*args, **kwargs):
+      left[0] -= 1
+      if left[0] < 0:
+        raise OSError(errno.EAGAIN, 'Resource temporarily unavailable')
+      return start(*args, **kwargs)
+
+    monkeypatch.setattr(subprocess, 'Popen', popen)
+
+  return limit
+
+
+def test_where_no_process_can_be_started_nobody_waits(make_pool, no_room):
+  pool = make_pool()
+  no_room(0)
+  futures = [pool.submit(f'right {i}', ONE) for i in range(3)]
+  for future in futures:
+    with pytest.raises(RuntimeError, match='cannot be started: .* temporarily unavailable'):
+      future.result(10)
+  no_room(1)
+  assert outcomes(run(pool, 'right a')) == ['right']
+
+
+def test_what_waits_behind_a_lost_worker_is_not_lost_with_it(make_pool, no_room):
+  """There is no second worker for the one that dies, and one for the others of its batch."""
+  pool = make_pool()
+  no_room(1)
+  futures = pool._submit([(text, ONE) for text in ('right a', 'die', 'right b', 'right c')])
+  assert futures[0].result(10).outcome == 'right'
+  for future in futures[1:]:
+    with pytest.raises(RuntimeError, match='cannot be started'):
+      future.result(10)
+
+
+def test_close_ends_what_was_with_a_worker_too(make_pool, tmp_path):
+  pool = make_pool()
+  futures = pool._submit([(text, ONE) for text in (f'hang_with_child {tmp_path}/pids', 'right b')])
+  assert wait_until((tmp_path / 'pids').exists)
+  pool.close()
+  for future in futures:
+    with pytest.raises(RuntimeError, match='closed'):
+      future.result(10)
+
+
+def test_a_problem_that_is_no_json_is_an_error_of_its_own(make_pool):
+  odd = Problem(3, 'bad', '', '', details={'tests': {1, 2}})
+  futures = make_pool()._submit([('right a', ONE), ('right b', odd), ('right c', ONE)])
+  with pytest.raises(TypeError, match='set is not JSON serializable'):
+    futures[1].result(10)
+  assert outcomes([futures[0].result(10), futures[2].result(10)]) == ['right', 'right']
+
+
+def test_many_completions_of_a_problem_hold_its_tests_once(make_pool):
+  """40 messages of 2 MB each, of which few are there at a time."""
+  large = Problem(4, 'bad', '', '', details={'tests': 'x' * 2_000_000})
+  pool = make_pool()
+  run(pool, 'right a')
+  tracemalloc.start()
+  try:
+    pool.check([(f'right {i}', large) for i in range(40)])
+    _, peak = tracemalloc.get_traced_memory()
+  finally:
+    tracemalloc.stop()
+  assert peak < 20_000_000
+
+
+def test_complaints_name_what_raised_and_what_killed_once(make_pool):
+  pool = make_pool()
+  run(pool, 'right a', *[f'fail {n}' for n in 'abcde'], 'die')
+  raised, killed = pool.complaints()
+  assert raised.startswith('unparseable: 5 checks raised an error, which is a bug of theirs: ')
+  assert "problem 1: the check raised KeyError('a'); problem 1: " in raised and "'d'" not in raised
+  assert killed == 'timeout: a completion of problem 1 killed two workers (exit status -11)'
+  assert pool.complaints() == []
+  run(pool, 'fail f', 'die')
+  assert pool.complaints() == [
+    "unparseable: 1 checks raised an error, which is a bug of theirs: problem 1: the check raised KeyError('f')"
+  ]
+
+
+@pytest.mark.parametrize('action', ['right', 'fail', 'sleep 1000'])
+def test_parts_come_with_every_verdict(make_pool, action):
+  """Half of the words of the thought are English. A check that hangs takes no part away."""
+  text = f'<think>so 好</think>{action}'
+  pool = make_pool(budgets={'bad': 1.0})
+  found = pool.submit(text, ONE, 'en').result()
+  assert found.parts == {'format': 0.0, 'language': 0.5}
+  assert pool.submit(text, ONE).result().parts == {'format': 0.0}
+
+
 def test_impossible_arguments():
   with pytest.raises(ValueError, match='workers=0 .* at least 1'):
     Pool(0)
@@ -238,6 +351,8 @@ def test_impossible_arguments():
     Pool(1, budgets={'chess': 1.0})
   with Pool(1) as pool, pytest.raises(ValueError, match="kind='chess'"):
     pool.submit('a', Problem(1, 'chess', '', ''))
+  with Pool(1) as pool, pytest.raises(ValueError, match="language='xx' is unknown; valid: .*'en'"):
+    pool.submit('a', Problem(1, 'math', '', '1'), 'xx')
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='elsewhere a worker ends after its check')

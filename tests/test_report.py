@@ -123,6 +123,19 @@ def test_progress_line_is_plain_when_piped(tmp_path):
   )
 
 
+def test_speed_and_time_left_are_those_of_whole_rollouts(tmp_path):
+  """A rollout of 9 seconds, then 4 updates of 1 second and 130 tokens: 13 seconds a rollout, 3.25 a step."""
+  out = io.StringIO()
+  with Report(tmp_path, 'rl', 1000, stream=out, steps_per_rollout=4) as log:
+    for step in range(1, 41):
+      rollout = {'rollout': 9.0} if step % 4 == 1 else {}
+      log.step(step, {'tokens': 130}, {'update': 1.0} | rollout)
+  lines = out.getvalue().splitlines()
+  assert lines[0] == 'rl    1/1000 | 13 tokens/s | 2h46m left'
+  assert all('| 40 tokens/s |' in line for line in lines[3:])
+  assert lines[39] == 'rl   40/1000 | 40 tokens/s | 52m00s left'
+
+
 def test_progress_line_of_pretraining_shows_the_loss(tmp_path):
   out = io.StringIO()
   with Report(tmp_path, 'base', 10, stream=out) as log:

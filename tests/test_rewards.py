@@ -1,6 +1,7 @@
 """What earns a reward and, above all, what earns none, and at once."""
 
 import dataclasses
+import re
 import time
 from fractions import Fraction
 
@@ -11,7 +12,7 @@ from r1jax import problems, rewards
 from r1jax.problems import Problem, ProblemsConfig
 from r1jax.problems.countdown import solve, values
 from r1jax.problems.problem import rational
-from r1jax.rewards import RewardConfig, arithmetic, countdown, format
+from r1jax.rewards import RewardConfig, arithmetic, countdown, format, language, sandbox
 from r1jax.rewards.checks import CHECKS
 from r1jax.rewards.pool import Pool
 
@@ -36,6 +37,7 @@ def cd(numbers, target):
     ('8/(3-8/3)', (3, 3, 8, 8), 24),
     ('0+10', (0, 10), 10),
     ('35', (35,), 35),
+    ('3\n+\t5', (3, 5), 8),
   ],
 )
 def test_right_answers(answer, numbers, target):
@@ -75,7 +77,6 @@ def test_right_answers(answer, numbers, target):
     ('²+5', (2, 5), 7),
     ('3×5', (3, 5), 15),
     ('3\u00a0+5', (3, 5), 8),
-    ('3\n+5', (3, 5), 8),
     ('3_0+5', (30, 5), 35),
     ('3e1+5', (3, 1, 5), 35),
     ('0x3+5', (3, 5), 8),
@@ -178,7 +179,8 @@ def test_rational():
   [
     ('<think>a</think><answer>b</answer>', 1),
     (' <think>a\nb</think>\n\n<answer>b</answer>\n', 1),
-    ('<think></think><answer></answer>', 1),
+    ('<think></think><answer></answer>', 0),
+    ('<think>a</think><answer> </answer>', 0),
     ('<think>a</think>', 0),
     ('<answer>b</answer>', 0),
     ('a</think><answer>b</answer>', 0),
@@ -209,6 +211,11 @@ def test_format(completion, expected):
     ('<answer>a<answer>b</answer>', 'b'),
     ('<answer>a</answer></answer>', 'a'),
     ('<answer></answer>', ''),
+    ('<think>a</think><answer>b</answer>', 'b'),
+    ('a</think><answer>b</answer>', 'b'),
+    ('<think><answer>a</answer></think>', None),
+    ('<think><answer>a</answer> no idea', None),
+    ('<think>a</think><answer>b</answer><think>no', None),
     ('</answer><answer>', None),
     ('<answer>a', None),
     ('a</answer>', None),
@@ -223,6 +230,30 @@ def test_the_last_closed_answer_counts(completion, expected):
 def pool():
   with Pool(1) as pool:
     yield pool
+
+
+# Kind -> the reference, what a check needs beside it, and an answer that is right.
+ANSWERED = {
+  'countdown': ('22', {}, '<answer>3*5+7</answer>'),
+  'arithmetic': ('38', {}, '<answer>38</answer>'),
+  'math': ('1/2', {}, '\\boxed{0.5}'),
+  'code': ('', {'tests': [{'input': '', 'output': '7'}]}, '\n```python\nprint(7)\n```\n'),
+  'choice': ('B', {'choices': ['one', 'two']}, 'Answer: B'),
+  'instructions': ('', {'instructions': [{'id': 'punctuation:no_comma'}]}, 'No comma.'),
+}
+
+
+@pytest.mark.parametrize('kind', ANSWERED)
+def test_no_answer_of_an_open_thought_is_paid(pool, kind):
+  """Nor one that was tried in a closed thought."""
+  answer, details, text = ANSWERED[kind]
+  problem = Problem(0, kind, 'What is it?', answer, (3, 5, 7), details)
+  thoughts = (f'<think>\nPerhaps {text} No', f'<think>{text}', f'<think>a</think>{text}<think>no')
+  found = pool.check([(thought, problem) for thought in (*thoughts, f'<think>{text}</think>')])
+  assert [verdict.outcome for verdict in found] == ['unparseable'] * 4
+  if kind != 'code' or sandbox.available():
+    right = pool.check([(f'<think>Hm.</think>{text}', problem), (f'Hm.</think> {text}', problem)])
+    assert [verdict.outcome for verdict in right] == ['right'] * 2
 
 
 def test_score_keeps_the_parts(pool):
@@ -271,6 +302,8 @@ def test_the_language_of_the_thought_can_be_rewarded(pool):
   assert 'language' not in rewards.score(texts, [P22], RewardConfig(), pool).parts
   with pytest.raises(ValueError, match="language='english' is unknown; valid: one of en, zh"):
     RewardConfig(language_weight=1.0, language='english')
+  with pytest.raises(ValueError, match="language='english' is unknown"):
+    RewardConfig(language='english')
 
 
 def test_a_problem_may_carry_weights_of_its_own(pool):
@@ -279,6 +312,65 @@ def test_a_problem_may_carry_weights_of_its_own(pool):
   texts = [[text.format('3*5+7')], [text.format('(1+2)*5')]]
   scores = rewards.score(texts, [P22, own], RewardConfig(1.0, 0.25), pool)
   np.testing.assert_array_equal(scores.total, [[1.25], [2.0]])
+
+
+def test_a_general_problem_has_no_verdict(pool):
+  """Format counts, and the shares of outcomes are those of the other problems."""
+  poem = Problem(2, 'general', 'Write a poem.', '')
+  text = '<think>15</think><answer>{}</answer>'
+  texts = [[text.format('3*5+7'), 'no'], [text.format('So.'), 'no']]
+  scores = rewards.score(texts, [P22, poem], RewardConfig(1.0, 0.25), pool)
+  np.testing.assert_array_equal(scores.total, [[1.25, 0], [0.25, 0]])
+  np.testing.assert_array_equal(scores.checked, [[True, True], [False, False]])
+  rates = scores.rates()
+  assert (rates['right'], rates['unparseable'], sum(rates.values())) == (0.5, 0.5, 1.0)
+  alone = rewards.score(texts[1:], [poem], RewardConfig(), pool)
+  assert set(alone.rates().values()) == {0.0}
+
+
+def rewarded(wanted=None, **weights):
+  details = {'reward_weights': weights} | ({'language': wanted} if wanted else {})
+  return dataclasses.replace(P15, details=details)
+
+
+def test_a_weight_of_its_own_brings_the_language_in(pool):
+  """The stage has none. What has no weight is not measured."""
+  text = '<think>one two 三</think><answer>5*(1+2)</answer>'
+  problems_ = [P22, rewarded(language=0.5), rewarded('zh', language=0.75), rewarded('ja')]
+  scores = rewards.score([[text]] * 4, problems_, RewardConfig(1.0, 0.0, language='en'), pool)
+  expected = np.array([[0], [2 / 3], [1 / 3], [0]], np.float32)
+  np.testing.assert_allclose(scores.parts['language'], expected)
+  np.testing.assert_allclose(scores.total, [[0], [1 + 1 / 3], [1.25], [1]], rtol=1e-6)
+
+
+def test_a_problem_may_have_another_language_than_its_stage(pool):
+  texts = [['<think>五五二十五</think>'], ['<think>五五二十五</think>']]
+  cfg = RewardConfig(0.0, 0.0, language_weight=2.0, language='en')
+  scores = rewards.score(texts, [P15, rewarded('zh')], cfg, pool)
+  np.testing.assert_array_equal(scores.total, [[0], [2]])
+
+
+@pytest.mark.parametrize(
+  'problem, says',
+  [
+    (rewarded(language=1.0), "language='' of problem 1, which is rewarded for it, is unknown; valid: one of en, zh"),
+    (rewarded('english', language=1.0), "language='english' of problem 1"),
+  ],
+)  # fmt: skip
+def test_a_reward_for_no_language_is_refused_before_anything_is_sampled(pool, problem, says):
+  with pytest.raises(ValueError, match=re.escape(says)):
+    rewards.Scoring([P22, problem], 2, RewardConfig(), pool)
+
+
+def test_all_parts_are_computed_by_the_workers(pool, monkeypatch):
+  def here(*_):
+    raise AssertionError('in the main process')
+
+  for module, name in ((format, 'well_formed'), (language, 'consistency'), (language, 'words')):
+    monkeypatch.setattr(module, name, here)
+  text = '<think>15</think><answer>3*5+7</answer>'
+  cfg = RewardConfig(1.0, 1.0, language_weight=1.0, language='en')
+  np.testing.assert_array_equal(rewards.score([[text]], [P22], cfg, pool).total, [[2.0]])
 
 
 def test_weights_are_checked():

@@ -5,7 +5,9 @@ import pathlib
 
 import pytest
 
-from r1jax.rewards.__main__ import main
+from r1jax.rewards import __main__ as command
+from r1jax.rewards.__main__ import main, read
+from r1jax.rewards.checks import Check
 
 GOOD = {'kind': 'countdown', 'prompt': '3 5 7 = 22', 'answer': '22', 'numbers': [3, 5, 7]}
 RIGHT, WRONG = '<answer>3*5+7</answer>', '<answer>3+5+7</answer>'
@@ -60,10 +62,12 @@ def test_a_disagreement_is_named_and_exits_with_one(write, capsys):
   [
     ('{"kind": ', 'Expecting value'),
     ('[1]', 'not a JSON object: [1]'),
-    ('{}', 'kind=None is not possible; valid: a text'),
-    (GOOD, 'completion=None is not possible; valid: a text'),
+    ('{}', "'kind' is missing; valid: one of ('countdown'"),
+    (GOOD | {'completion': 3}, 'completion=3 is not possible; valid: a text'),
+    (GOOD | {'completion': '', 'prompt': None}, "'prompt' is missing; valid fields: "),
+    ({'kind': 'code', 'question': '?', 'completion': ''}, "'tests' is missing; valid fields: "),
     (GOOD | {'completion': '', 'kind': 'chess'}, "kind='chess' is unknown; valid: one of ('countdown'"),
-    (GOOD | {'completion': '', 'expected': 'yes'}, "expected='yes' is unknown; valid: one of (None, 'right'"),
+    (GOOD | {'completion': '', 'expected': 'yes'}, "expected='yes' is unknown; valid: one of ('right'"),
     (GOOD | {'completion': '', 'numbers': [3, True]}, 'numbers=[3, True] is not possible; valid: a list'),
     (GOOD | {'completion': '', 'details': []}, 'details=[] is not possible; valid: a JSON object'),
     ('[' * 100_000, ''),
@@ -76,6 +80,76 @@ def test_a_broken_line_is_named(write, capsys, line, message):
   assert main([path]) == 2
   error = capsys.readouterr().err
   assert error.startswith(f'{path}:3: ') and message in error
+
+
+PUBLIC = (
+  {'problem': 'Find x.', 'solution': 'So $x = \\boxed{\\tfrac12}$.', 'completion': '\\boxed{0.5}'},
+  {'question': 'How many?', 'answer': 'One and one. #### 2', 'completion': '\\boxed{2}'},
+  {'question': 'Which?', 'choices': ['a', 'b'], 'answer': 1, 'completion': 'Answer: B'},
+  {'prompt': 'Sum', 'reward_model': {'ground_truth': '3'}, 'kind': 'arithmetic', 'completion': '<answer>3</answer>'},
+  {'prompt': 'Write.', 'instruction_id_list': ['punctuation:no_comma'], 'kwargs': [{}], 'completion': 'So.'},
+)  # fmt: skip
+
+
+def test_public_layouts_are_read(write, capsys):
+  path = write(*[line | {'expected': 'right'} for line in PUBLIC])
+  assert main([path, '--workers', '1']) == 0
+  assert capsys.readouterr().out.startswith('5 completions, 5 with an expected outcome, 0 differ')
+
+
+def test_code_needs_no_answer(write):
+  tests = [{'input': '', 'output': '7'}]
+  case = {'kind': 'code', 'prompt': 'Print 7.', 'details': {'tests': tests}, 'completion': 'no'}
+  ((completion, problem, expected),) = read(write(case))
+  assert (completion, problem.answer, problem.details['tests'], expected) == ('no', '', tests, None)
+
+
+def test_references_that_cannot_be_read_are_named(write, capsys):
+  """Also in a file of problems alone, and where reading it for training would stop."""
+  path = write(
+    GOOD | {'completion': RIGHT},
+    {'problem': 'Find x.', 'answer': '\\frac{1}{'},
+    GOOD | {'answer': 'many', 'completion': RIGHT},
+    {'kind': 'code', 'prompt': 'Print.', 'answer': '', 'details': {'tests': []}},
+    GOOD | {'answer': 'many', 'completion': RIGHT, 'expected': 'bad_gold'},
+  )
+  assert main([path, '--workers', '1']) == 0
+  *said, count, _ = capsys.readouterr().out.splitlines()
+  assert [line.split(' for ')[0] for line in said] == [f'{path}:{n}: bad_gold' for n in (2, 3, 4)]
+  assert said[1] == f"{path}:3: bad_gold for '3*5+7' (not a number: 'many')"
+  assert count == '5 completions, 1 with an expected outcome, 0 differ'
+
+
+def test_what_hangs_raises_or_kills_is_named(write, capsys, monkeypatch):
+  data = pathlib.Path(__file__).parent / 'data'
+  monkeypatch.setenv('PYTHONPATH', str(data))
+  monkeypatch.setattr(command, 'checks', lambda _: {'math': Check('bad_checks', 1.0)})
+  maths = {'kind': 'math', 'prompt': '?', 'answer': '1'}
+  texts = ('right a', 'sleep 99', 'fail here', 'die')
+  path = write(
+    *[maths | {'completion': text} for text in texts],
+    maths | {'completion': 'fail too', 'expected': 'unparseable'},
+    maths | {'completion': 'sleep 98', 'expected': 'timeout'},
+    maths | {'completion': 'exit', 'expected': 'timeout'},
+  )
+  assert main([path, '--workers', '2']) == 1
+  *said, count, _, raised = capsys.readouterr().out.splitlines()
+  assert said == [
+    f'{path}:2: timeout for None (not done in 1.0 s)',
+    f"{path}:3: unparseable for None (the check raised KeyError('here'))",
+    f'{path}:4: timeout for None (quarantined: killed two workers (exit status -11))',
+    f"{path}:5: unparseable for None (the check raised KeyError('too'))",
+    f'{path}:7: timeout for None (quarantined: killed two workers (exit status 3))',
+  ]
+  assert count == '7 completions, 3 with an expected outcome, 0 differ'
+  assert raised == '2 checks raised, which is a bug'
+
+
+@pytest.mark.parametrize('workers', ['0', '-1', 'two'])
+def test_no_workers_is_no_traceback(write, capsys, workers):
+  with pytest.raises(SystemExit) as stopped:
+    main([write(GOOD | {'completion': RIGHT}), '--workers', workers])
+  assert stopped.value.code == 2 and '--workers' in capsys.readouterr().err
 
 
 def test_a_file_that_is_empty_or_missing(write, capsys, tmp_path):

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import pathlib
+import re
 import sys
 
 import jax
@@ -81,7 +82,12 @@ def test_say(tiny, capsys, quick_compile):
     assert not thought or f'thought: {thought}\n' in out
   assert out.count('\nsample 2 of 2\n') == 1
   count = sum(len(tiny.tokenizer.encode(text)) + 1 for text in both)  # and an EOS each
-  assert err.startswith(f'{count} tokens in ')
+  assert err.startswith(f'{count} tokens in ') and err.endswith(' tokens/s\n')
+
+
+def test_an_answer_of_one_chunk_has_a_speed_too(tiny, capsys, quick_compile):
+  sample.say(tiny, ask(PROMPTS[0]), arguments('--max_tokens=8'))
+  assert re.fullmatch(r'8 tokens in [\d.]+ s: [\d.]+ tokens/s\n', capsys.readouterr().err)
 
 
 @pytest.fixture
@@ -124,6 +130,20 @@ def test_a_file_goes_on_where_it_was(tiny, files, capsys, quick_compile):
     ('{"prompt": "a"}', 'in.jsonl:2: .* has no id; valid: '),
     ('{"id": 2}', 'in.jsonl:2: prompt=None is no text; valid: '),
     ('{"id": 1, "prompt": "a"}', 'in.jsonl:2: id=1 is there twice; valid: '),
+    ('{"id": 2, "messages": []}', r'in.jsonl:2: messages=\[\] is empty; valid: '),
+    ('{"id": 2, "messages": ["a"]}', r"in.jsonl:2: messages\[0\]='a' has no role; valid: "),
+    (
+      '{"id": 2, "messages": [{"role": "user"}]}',
+      r'in.jsonl:2: messages\[0\]: content=None is no text; valid: ',
+    ),
+    (
+      '{"id": 2, "messages": [{"role": "user", "content": null}]}',
+      r'in.jsonl:2: messages\[0\]: content=None is no text; valid: ',
+    ),
+    (
+      '{"id": 2, "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": [1]}]}',
+      r'in.jsonl:2: messages\[1\]: content=None is no text; valid: ',
+    ),
   ],
 )
 def test_a_bad_line_is_named(tiny, tmp_path, line, message):
@@ -132,6 +152,18 @@ def test_a_bad_line_is_named(tiny, tmp_path, line, message):
   with pytest.raises(ValueError, match=message):
     sample.complete_file(tiny, from_file(source, tmp_path / 'out.jsonl'))
   assert not (tmp_path / 'out.jsonl').exists()
+
+
+def test_a_message_that_a_chat_template_refuses_is_named(tiny, tmp_path):
+  """And one that calls a tool and says nothing is not refused."""
+  refuses = "{% for m in messages %}{% if m.role == 'x' %}{{ raise_exception('no x') }}{% endif %}{% endfor %}a"
+  given = with_chat(tiny, refuses)
+  called = [*ask('a'), {'role': 'assistant', 'tool_calls': [1]}, {'role': 'tool', 'content': '2'}]
+  source = tmp_path / 'in.jsonl'
+  rows = [{'id': 1, 'messages': called}, {'id': 2, 'messages': [{'role': 'x', 'content': ''}]}]
+  source.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  with pytest.raises(ValueError, match='in.jsonl:2: x: chat_template: no x'):
+    sample.complete_file(given, from_file(source, tmp_path / 'out.jsonl'))
 
 
 def test_a_run_is_sampled_at_its_newest_checkpoint(tiny, tmp_path):
@@ -182,9 +214,9 @@ def talk(tiny, monkeypatch, capsys):
   return run
 
 
-def with_chat(tiny):
+def with_chat(tiny, template=TEMPLATE):
   tokenizer = tokenizer_lib.load(ASSETS / 'tiny_dense')
-  tokenizer.chat_template = ChatTemplate(TEMPLATE, pathlib.Path('x'))
+  tokenizer.chat_template = ChatTemplate(template, pathlib.Path('x'))
   return dataclasses.replace(tiny, tokenizer=tokenizer, template=policy.CHAT)
 
 

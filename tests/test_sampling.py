@@ -83,26 +83,48 @@ def test_positions_of_one_row_are_independent():
   assert ((seen - 5000) ** 2 / 5000).sum() < 3 + 4 * 6**0.5
 
 
-def test_a_token_of_probability_zero_is_never_drawn(monkeypatch):
+def test_a_token_of_probability_zero_is_never_drawn():
   """A cumulative sum in fp32 may rise by rounding where nothing is added: most tokens are masked here."""
-  log_p = sampling.distribution(jnp.asarray(_logits(64, 4096, seed=1)), top_k=40)
-  cumulative = np.asarray(jnp.cumsum(jnp.exp(log_p), axis=-1))
-  rise = (cumulative[:, 1:] > cumulative[:, :-1]) & ~np.isfinite(log_p)[:, 1:]
+  p = jnp.exp(sampling.distribution(jnp.asarray(_logits(64, 4096, seed=1)), top_k=40))
+  cumulative = np.asarray(jnp.cumsum(p, axis=-1))
+  rise = (cumulative[:, 1:] > cumulative[:, :-1]) & (np.asarray(p)[:, 1:] == 0)
   rows, at = np.nonzero(rise)
   assert len(rows) > 20
-  log_p, keys = log_p[rows], jax.random.split(jax.random.key(0), len(rows))
+  p = p[rows]
   edge = np.minimum(cumulative[rows, at], np.float32(1 - 2**-24))
   for u in (edge, np.nextafter(edge, np.float32(0))):
-    numbers = iter([jnp.asarray(u)])
-    monkeypatch.setattr(jax, 'vmap', lambda _, numbers=numbers: lambda *_: next(numbers))
-    assert np.isfinite(sampling.draw(log_p, keys, jnp.zeros(len(rows), jnp.int32))[1]).all()
+    token = sampling._invert(p, jnp.asarray(u))
+    assert (np.take_along_axis(np.asarray(p), np.asarray(token)[:, None], axis=1) > 0).all()
 
 
-def test_the_largest_number_draws_the_last_possible_token(monkeypatch):
-  monkeypatch.setattr(jax.random, 'uniform', lambda key: jnp.float32(1 - 2**-24))
-  log_p = jnp.log(jnp.array([[0.3, 0.0, 0.7, 0.0]]))
-  keys = sampling.row_keys(jax.random.key(0), jnp.zeros(1, jnp.int32), jnp.zeros(1, jnp.int32))
-  assert sampling.draw(log_p, keys, jnp.zeros(1, jnp.int32))[0] == 2
+def test_the_largest_number_draws_the_last_possible_token():
+  p = jnp.array([[0.3, 0.0, 0.7, 0.0]])
+  assert sampling._invert(p, jnp.float32(1 - 2**-24)[None])[0] == 2
+
+
+def test_a_block_is_inverted_exactly():
+  """Every number that a uniform one may be, to 20 bits: how many draw a token is its probability."""
+  p = jax.nn.softmax(3 * jnp.asarray(_logits(1, sampling.BLOCK, seed=3)))
+  u = jnp.arange(2**20, dtype=jnp.float32) / 2**20
+  token = jax.lax.map(lambda x: sampling._invert(p, x[None])[0], u, batch_size=4096)
+  count = np.bincount(token, minlength=sampling.BLOCK)
+  np.testing.assert_allclose(count / 2**20, p[0], atol=3e-6)
+
+
+def test_a_large_vocabulary_is_drawn_from_in_proportion():
+  """Three blocks of which the last is not full, and one that can hardly be drawn: chi^2 of 3000 draws x 8."""
+  size = 2 * sampling.BLOCK + 100
+  logits = np.where(np.arange(size) < sampling.BLOCK, -3.0, 0.0)
+  logits[size - 1] = 6.0
+  log_p = sampling.distribution(jnp.asarray(logits)[None])
+  rows = jnp.arange(24000)
+  keys = sampling.row_keys(jax.random.key(5), rows, rows * 0)
+  token, logprob = jax.jit(sampling.draw)(jnp.tile(log_p, (24000, 1)), keys, rows * 0)
+  np.testing.assert_array_equal(logprob, log_p[0, token])
+  groups = np.arange(size) // 64  # so that each has a few expected draws
+  p = np.bincount(groups, np.exp(log_p[0]))
+  seen, expected = np.bincount(groups[token], minlength=len(p)), 24000 * p
+  assert ((seen - expected) ** 2 / expected).sum() < len(p) + 4 * (2 * len(p)) ** 0.5
 
 
 def test_no_two_steps_prompts_or_samples_share_a_key():

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import types
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import pytest
 from r1jax.checkpoint import Checkpointer, CheckpointError
 from r1jax.model import hf, sizes, source, weights
 from r1jax.model.transformer import spec
+from r1jax.stages import export
 
 
 def _same(a, b):
@@ -78,6 +80,42 @@ def test_a_run_of_size_auto_is_of_the_model_that_it_started_from(run, tmp_path):
   fields['model']['size'], fields['init']['path'] = 'auto', str(run)
   (tmp_path / 'auto' / 'config.json').write_text(json.dumps(fields))
   assert source.config(tmp_path / 'auto') == sizes.get('tiny_dense')
+
+
+def test_whether_a_model_is_one_of_our_sizes(run, small, random_params, tmp_path):
+  """Also where a run has started from another run; a model that came with a config.json is not."""
+  cfg = small('qwen3')
+  hf.export(random_params(cfg), cfg, tmp_path / 'hf')
+  assert source.is_named(run) and not source.is_named(tmp_path / 'hf')
+  fields = json.loads((run / 'config.json').read_text())
+  for init, named in ((str(run), True), (str(tmp_path / 'hf'), False)):
+    folder = tmp_path / f'auto {named}'
+    shutil.copytree(run / 'b', folder / 'b')
+    changed = {'model': {'size': 'auto'}, 'init': {'path': init}}
+    (folder / 'config.json').write_text(json.dumps(fields | changed))
+    assert source.is_named(folder) == named
+
+
+@pytest.mark.parametrize('size, kept', [('auto', True), ('tiny_dense', False)])
+def test_the_export_of_a_run_keeps_the_bos_of_a_config_json(
+  small, random_params, tmp_path, size, kept
+):
+  """The tokenizer's, 9 here, is for models of our sizes."""
+  cfg = dataclasses.replace(small('qwen3'), bos=7)
+  hf.export(random_params(cfg), cfg, tmp_path / 'hf')
+  model, init = types.SimpleNamespace(size=size), types.SimpleNamespace(path=tmp_path / 'hf')
+  experiment = types.SimpleNamespace(model=model, init=init, model_config=cfg)
+  context = types.SimpleNamespace(
+    experiment=experiment, model=dataclasses.replace(cfg, bos=9, eos=(2, 3))
+  )
+  found = export.described(context)
+  assert (found.bos, found.eos) == (7 if kept else 9, (2, 3))
+
+
+@pytest.mark.parametrize('value', [0, -1, float('nan'), float('inf')])
+def test_sizes_of_files_that_are_not_possible(value):
+  with pytest.raises(ValueError, match='shard_gb=.* is not possible; valid: more than 0'):
+    export.Config(shard_gb=value)
 
 
 @pytest.mark.parametrize('act', [source.check, source.load])

@@ -107,34 +107,57 @@ def _chi_square(counts, expected):
 
 
 @pytest.mark.parametrize(
-  'verdict, right',
-  [(RIGHT, True), (_keep_everything, False), (_draw_again_from_p, False)],
+  'verdict, right, temperature, top_p',
+  [
+    (RIGHT, True, 1.0, 1.0),
+    (RIGHT, True, 0.6, 0.95),  # as `sample` does
+    (RIGHT, True, 0.7, 0.7),
+    (RIGHT, True, 1.3, 0.9),
+    (_keep_everything, False, 0.6, 0.95),
+    (_draw_again_from_p, False, 0.6, 0.95),
+  ],
 )
-def test_distribution_of_three_tokens(model, monkeypatch, verdict, right):
-  """All 125 openings of a completion over five tokens, against the products of the full forward's probabilities."""
+def test_distribution_of_three_tokens(model, monkeypatch, verdict, right, temperature, top_p):
+  """All 125 openings of a completion over five tokens, against the products of the full forward's probabilities.
+
+  What the nucleus leaves out is never drawn.
+  """
   params, cfg = model(vocab=5)
   # Another configuration for every rule: compiled programs are kept by it.
   cfg = dataclasses.replace(cfg, max_positions=64 + len(verdict.__name__))
   monkeypatch.setattr(speculative, 'verdict', verdict)
   (prompt,) = _prompts(5, (4,))
-  how = dataclasses.replace(HOW, max_tokens=4)
+  how = dataclasses.replace(HOW, max_tokens=4, temperature=temperature, top_p=top_p)
   shapes = Shapes(prompts=1, group=4096, width=16, rows=(4096,), columns=(36,))
   drawn = _generate(params, cfg, how, shapes, NoEnd(), [prompt])
   assert drawn.accepted / drawn.drafted > 0.2
   first = drawn.tokens[0, :, :3] @ [25, 5, 1]
-  expected = len(first) * _openings(params, cfg, prompt)
-  statistic, bound = _chi_square(np.bincount(first, minlength=125), expected)
-  assert statistic < bound if right else statistic > 2 * bound
+  expected = len(first) * _openings(params, cfg, prompt, temperature, top_p)
+  counts = np.bincount(first, minlength=125)
+  statistic, bound = _chi_square(counts, expected)
+  assert (expected == 0).any() == (top_p < 1)
+  impossible = counts[expected == 0].sum()
+  if right:
+    assert impossible == 0 and statistic < bound
+  else:
+    assert impossible > 0 or statistic > 2 * bound
 
 
-def _openings(params, cfg, prompt):
+def _openings(params, cfg, prompt, temperature, top_p):
   """-> probabilities [125] of the first three tokens behind a prompt."""
   after = np.stack(np.meshgrid(*[np.arange(5)] * 3, indexing='ij'), -1).reshape(125, 3)
   rows = np.concatenate([np.tile(prompt, (125, 1)), after], axis=1)
   positions = jnp.broadcast_to(jnp.arange(rows.shape[1] - 1), rows[:, 1:].shape)
   hidden = forward(params, cfg, jnp.asarray(rows[:, :-1]), positions).hidden
-  logprob, _ = token_logprobs(params, cfg, hidden, jnp.asarray(rows[:, 1:]))
-  return np.exp(np.asarray(logprob, np.float64)[:, -3:].sum(1))
+  z = np.asarray(logits(params, hidden)[:, -3:], np.float64) / temperature
+  p = np.exp(z - z.max(-1, keepdims=True))
+  p /= p.sum(-1, keepdims=True)
+  # The nucleus, by sorting: tokens are in it as long as those before them do not reach top_p.
+  order = np.argsort(-p, axis=-1)
+  sorted_p = np.take_along_axis(p, order, -1)
+  sorted_p[np.cumsum(sorted_p, -1) - sorted_p >= top_p] = 0
+  np.put_along_axis(p, order, sorted_p / sorted_p.sum(-1, keepdims=True), -1)
+  return np.take_along_axis(p, after[..., None], -1)[..., 0].prod(1)
 
 
 # Whole rollouts

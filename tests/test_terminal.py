@@ -121,10 +121,10 @@ def test_speed():
   times = iter([10.0, 12.0, 12.0, 12.5, 13.0])
   speed = Speed(lambda: next(times))
   speed.chunk()
-  assert str(speed) == '0 tokens in 0.0 s'
+  assert str(speed) == '0 tokens in 0.0 s: 0.0 tokens/s'
   speed.count(16)
   speed.count(4)
-  assert str(speed) == '20 tokens in 2.0 s'
+  assert str(speed) == '20 tokens in 2.0 s: 10.0 tokens/s'
   speed.chunk()
   speed.count(16)
   speed.chunk()

@@ -1,13 +1,19 @@
 """Tokenizers: every text comes back, digits stand apart, tags are whole, and errors name the file."""
 
+import io
 import json
+import pathlib
 import random
 
 import pytest
+import sentencepiece
 import tokenizers
-from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, decoders, models, pre_tokenizers, processors, trainers
 
+import r1jax
 from r1jax import tokenizer as tokenizer_lib
+
+ASSETS = pathlib.Path(r1jax.__file__).parent / 'assets'
 
 WORDS = ['no', 'again', 'stop', 'yes', 'User', 'Assistant', 'try', 'that', 'wrong', 'number']
 TEXTS = (
@@ -75,7 +81,8 @@ def byte_level(tmp_path_factory):
   made.add_special_tokens(['<think>'])
   path = tmp_path_factory.mktemp('byte_level')
   made.save(str(path / 'tokenizer.json'))
-  (path / 'tokenizer_config.json').write_text(json.dumps({'bos_token': '<s>', 'eos_token': '</s>'}))
+  config = {'bos_token': '<s>', 'eos_token': '</s>', 'add_bos_token': True}
+  (path / 'tokenizer_config.json').write_text(json.dumps(config))
   return tokenizer_lib.load(path)
 
 
@@ -99,13 +106,17 @@ def random_texts(count):
   return [''.join(rng.choices(some, k=rng.randint(0, 12))) for _ in range(count)]
 
 
-def hf_directory(path, config=None, model_config=None):
+def hf_directory(path, config=None, model_config=None, adds_bos=False):
   vocab = {c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
   made = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=[]))
   made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
   made.decoder = tokenizers.decoders.ByteLevel()
   made.add_special_tokens(['<bos>', '<eos>', '<end>'])
   made.add_tokens(['<think>'])
+  if adds_bos:
+    made.post_processor = processors.TemplateProcessing(
+      single='<bos> $A', special_tokens=[('<bos>', 256)]
+    )
   path.mkdir(exist_ok=True)
   made.save(str(path / 'tokenizer.json'))
   for name, content in (('tokenizer_config.json', config), ('config.json', model_config)):
@@ -221,6 +232,88 @@ def test_transformers_reads_either_file(trained, exported, tmp_path, files):
       assert theirs.decode([1, *ids, 2], skip_special_tokens=True) == text
 
 
+def sentencepiece_model(**settings):
+  """A model of its default settings or these, but small."""
+  model = io.BytesIO()
+  sentencepiece.SentencePieceTrainer.train(
+    sentence_iterator=iter(corpus()), model_writer=model, vocab_size=330, minloglevel=2, **settings
+  )
+  return model.getvalue()
+
+
+# As Llama 2's: a space is put in front of every text.
+PREFIXED = {
+  'model_type': 'bpe',
+  'byte_fallback': True,
+  'normalization_rule_name': 'identity',
+  'remove_extra_whitespaces': False,
+}
+
+
+@pytest.mark.parametrize('family', ['llama', 'qwen3', 'deepseek_v3', None])
+@pytest.mark.parametrize('settings', [{}, {'add_dummy_prefix': False}, {'bos_id': -1}])
+def test_models_that_others_have_made_are_exported(tmp_path, settings, family):
+  """Read by transformers with and without a config.json beside it, and by us, to the same tokens and texts."""
+  transformers = pytest.importorskip('transformers')
+  made = tokenizer_lib.SentencePiece(sentencepiece_model(**PREFIXED | settings))
+  made.save(tmp_path)
+  if family:
+    (tmp_path / 'config.json').write_text(json.dumps({'model_type': family}))
+  theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+  ours = tokenizer_lib.load(tmp_path / 'tokenizer.json')
+  assert ours.bos == made.bos == theirs.bos_token_id
+  assert theirs.encode('a b') == [*([] if made.bos is None else [made.bos]), *made.encode('a b')]
+  for text in [*TEXTS[:7], ' x', '  x ', 'x ', '   ', *random_texts(1000)]:
+    ids = made.encode(text)
+    assert made.decode(ids) == text
+    for other in (theirs.encode(text, add_special_tokens=False), ours.encode(text)):
+      assert other == ids, text
+    assert theirs.decode(ids) == ours.decode(ids) == text
+
+
+@pytest.mark.parametrize(
+  'settings, named',
+  [
+    ({'normalization_rule_name': 'nmt_nfkc'}, 'normalization_rule_name nmt_nfkc'),
+    ({'remove_extra_whitespaces': True}, 'remove_extra_whitespaces'),
+    ({'byte_fallback': False}, 'no byte_fallback'),
+    ({'model_type': 'unigram'}, 'model_type other than BPE'),
+    ({'treat_whitespace_as_suffix': True}, 'treat_whitespace_as_suffix'),
+    ({'user_defined_symbols': ['<a>']}, 'add_dummy_prefix with user_defined_symbols'),
+  ],
+)
+def test_models_that_would_be_read_differently_are_refused(tmp_path, settings, named, exported):
+  """Unless there is a tokenizer.json beside them: that one is read then, and copied."""
+  (tmp_path / 'to').mkdir()
+  (tmp_path / 'tokenizer.model').write_bytes(sentencepiece_model(**PREFIXED | settings))
+  with pytest.raises(
+    ValueError, match=f'a sentencepiece model with {named} is not written: .*valid'
+  ):
+    tokenizer_lib.load(tmp_path).save(tmp_path / 'to')
+  assert not any((tmp_path / 'to').iterdir())
+  beside = {'pieces': hf_directory(tmp_path), 'to': tmp_path / 'to'}
+  tokenizer_lib.load(beside['pieces']).save(beside['to'])
+  for name in ('tokenizer.json', 'tokenizer.model'):
+    assert (beside['to'] / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_beside_a_qwen2_model_the_line_to_use_is_said(tmp_path, caplog):
+  """transformers 5 takes such a directory's tokenizer for Qwen's, whatever its files say; the line that is right."""
+  transformers = pytest.importorskip('transformers')
+  made = tokenizer_lib.load(ASSETS / 'tiny_dense')
+  made.save(tmp_path)
+  assert not caplog.records
+  for name in ('config.json', 'model.safetensors'):
+    (tmp_path / name).write_bytes((ASSETS / 'tiny_dense' / name).read_bytes())
+  made.save(tmp_path)
+  (said,) = [record.getMessage() for record in caplog.records]
+  assert 'PreTrainedTokenizerFast.from_pretrained(DIR)' in said
+  theirs = transformers.PreTrainedTokenizerFast.from_pretrained(tmp_path)
+  for text in [*TEXTS[:7], *random_texts(1000)]:
+    assert theirs.encode(text) == [made.bos, *made.encode(text)], text
+    assert theirs.decode(made.encode(text)) == text
+
+
 def test_of_two_files_the_one_that_knows_more_is_read(exported, tmp_path):
   for path in exported.iterdir():
     (tmp_path / path.name).write_bytes(path.read_bytes())
@@ -262,7 +355,7 @@ def test_a_special_token_that_is_not_an_end_is_shown(byte_level):
 
 
 def test_hf_special_tokens(tmp_path):
-  config = {'bos_token': '<bos>', 'eos_token': {'content': '<eos>'}}
+  config = {'bos_token': '<bos>', 'eos_token': {'content': '<eos>'}, 'add_bos_token': True}
   path = hf_directory(tmp_path, config, {'eos_token_id': [257, 258]})
   hf = tokenizer_lib.load(path)
   assert (hf.vocab, hf.bos, hf.eos) == (260, 256, (257, 258))
@@ -276,6 +369,38 @@ def test_hf_ends_of_the_generation_config(tmp_path):
   assert tokenizer_lib.load(path).eos == (257, 258)
 
 
+def test_ends_beside_a_sentencepiece_model(exported, tmp_path):
+  """Its own comes first; the others end a completion too, and are not shown."""
+  for path in exported.iterdir():
+    (tmp_path / path.name).write_bytes(path.read_bytes())
+  bare = tokenizer_lib.load(tmp_path)
+  (tmp_path / 'generation_config.json').write_text(json.dumps({'eos_token_id': 2}))
+  assert tokenizer_lib.load(tmp_path).fingerprint == bare.fingerprint
+  (tmp_path / 'generation_config.json').write_text(json.dumps({'eos_token_id': [9, 2]}))
+  more = tokenizer_lib.load(tmp_path)
+  assert (bare.eos, more.eos) == (2, (2, 9)) and more.fingerprint != bare.fingerprint
+  assert more.decode([*more.encode('no 1'), 9]) == 'no 1'
+
+
+@pytest.mark.parametrize('stated', [None, True, False])
+@pytest.mark.parametrize('adds_bos', [False, True])
+def test_bos_only_where_somebody_adds_it(tmp_path, stated, adds_bos):
+  """By the word of tokenizer_config.json, and without one as tokenizer.json does it by itself."""
+  config = {
+    'bos_token': '<bos>',
+    'eos_token': '<eos>',
+    'tokenizer_class': 'PreTrainedTokenizerFast',
+  }
+  config |= {} if stated is None else {'add_bos_token': stated}
+  path = hf_directory(tmp_path, config, adds_bos=adds_bos)
+  hf = tokenizer_lib.load(path)
+  assert hf.bos == (256 if (adds_bos if stated is None else stated) else None)
+  assert hf.decode([256, *hf.encode('a'), 257]) == 'a'
+  if stated is None:
+    theirs = pytest.importorskip('transformers').AutoTokenizer.from_pretrained(path)
+    assert theirs.encode('a') == [*([] if hf.bos is None else [hf.bos]), *hf.encode('a')]
+
+
 def test_hf_without_bos(tmp_path):
   config = {'bos_token': '<bos>', 'eos_token': '<eos>', 'add_bos_token': False}
   hf = tokenizer_lib.load(hf_directory(tmp_path, config))
@@ -287,9 +412,10 @@ def test_hf_without_bos(tmp_path):
 
 
 def test_hf_ids_from_the_models_config(tmp_path):
-  path = hf_directory(tmp_path, None, {'bos_token_id': 256, 'eos_token_id': 258})
-  hf = tokenizer_lib.load(path / 'tokenizer.json')
-  assert (hf.bos, hf.eos) == (256, 258)
+  for adds_bos in (False, True):
+    path = hf_directory(tmp_path, None, {'bos_token_id': 256, 'eos_token_id': 258}, adds_bos)
+    hf = tokenizer_lib.load(path / 'tokenizer.json')
+    assert (hf.bos, hf.eos) == (256 if adds_bos else None, 258)
 
 
 def test_hf_save(tmp_path):
@@ -321,4 +447,7 @@ def test_a_broken_neighbour_is_named(tmp_path):
     tokenizer_lib.load(path)
   (path / 'tokenizer_config.json').write_text('{')
   with pytest.raises(ValueError, match='tokenizer_config.json: not JSON'):
+    tokenizer_lib.load(path)
+  (path / 'tokenizer_config.json').write_text('["eos"]')
+  with pytest.raises(ValueError, match='tokenizer_config.json: not a JSON object'):
     tokenizer_lib.load(path)

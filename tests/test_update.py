@@ -240,10 +240,8 @@ def test_the_reference_is_refreshed_at_multiples_and_at_no_other_step(
       jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 3e-7, 1e-7), new, policy)
 
 
-def test_a_gradient_that_is_not_finite_changes_nothing_but_the_counters(
-  small, random_params, batch_of
-):
-  """Of a good step, two bad ones, of which one would refresh the reference, and a good one."""
+def test_a_gradient_that_is_not_finite_counts_and_moves_nothing(small, random_params, batch_of):
+  """Of a good step, two bad ones, and a good one. In the first bad one the reference is due to be refreshed."""
   cfg = small('deepseek_v3')
   good = batch_of(cfg, ALL_AT_ONCE)[0]
   nan, infinite = (
@@ -252,8 +250,11 @@ def test_a_gradient_that_is_not_finite_changes_nothing_but_the_counters(
   )
   states, metrics = run(cfg, new_state(cfg, random_params(cfg)), [good, nan, infinite, good])
   for before, after in [(states[1], states[2]), (states[2], states[3])]:
-    counters = dict.fromkeys(('step', 'skipped', 'skipped_in_row'), np.int32(0))
-    assert same_bits(before.replace(**counters), after.replace(**counters))
+    left_out = dict.fromkeys(('step', 'skipped', 'skipped_in_row', 'reference'), np.int32(0))
+    assert same_bits(before.replace(**left_out), after.replace(**left_out))
+  assert same_bits(states[2].reference, states[1].policy)
+  assert not same_bits(states[2].reference, states[1].reference)
+  assert same_bits(states[3].reference, states[2].reference)
   assert [int(s.step) for s in states] == [0, 1, 2, 3, 4]
   assert [int(s.skipped) for s in states] == [0, 0, 1, 2, 2]
   assert [int(s.skipped_in_row) for s in states] == [0, 0, 1, 2, 0]

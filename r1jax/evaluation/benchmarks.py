@@ -1,6 +1,7 @@
 """Which benchmarks there are: their files, how often each problem is sampled, and how its question is worded."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,6 +17,12 @@ CHOICE = (
   'Answer the following multiple choice question. The last line of your response should be of the following '
   "format: '{word}: $LETTER' (without quotes) where LETTER is one of {letters}. Think step by step before "
   'answering.\n\n{prompt}\n\n{options}'
+)
+# MMLU-Pro's own prompt without its examples (TIGER-Lab; DeepSeek-R1 v2, D.1: few-shot turned into zero-shot).
+MMLU_PRO = (
+  'The following are multiple choice questions (with answers) about {category}. Think step by step and then output '
+  'the answer in the format of "The answer is (X)" at the end.\n\n'
+  "Question: {prompt}\nOptions: {dotted}\nAnswer: Let's think step by step."
 )
 # By the kind of the problem (DeepSeek-R1 v2, appendix; simple-evals); a kind that is not here is asked as it stands.
 TEMPLATES = {
@@ -33,8 +40,9 @@ STARTER = (
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
-  """file: in the folder of benchmarks. layout: of its rows, in words. samples: k, completions of each problem.
-  read: number and row -> problem, None for one that is not part of the benchmark. template: '' for the kind's own.
+  """file: in the folder of benchmarks, or a .parquet file of that name. layout: of its rows, in words. samples: k,
+  completions of each problem. read: number and row -> problem, None for one that is not part of the benchmark.
+  template: '' for the kind's own.
   """
 
   title: str
@@ -44,9 +52,14 @@ class Benchmark:
   read: Callable[[int, Mapping], Problem | None]
   template: str = ''
 
+  def path(self, folder: Path) -> Path:
+    """Its file in the folder, whether it is there or not."""
+    table = (folder / self.file).with_suffix('.parquet')
+    return table if table.is_file() and not (folder / self.file).is_file() else folder / self.file
+
   def load(self, folder: Path) -> list[Problem]:
     """Raises FileNotFoundError, or ValueError with `file:line`."""
-    path = folder / self.file
+    path = self.path(folder)
     valid = f'valid: {self.file} with {self.layout}'
     if not path.is_file():
       raise FileNotFoundError(f'{path} is not a file; {valid}')
@@ -65,14 +78,18 @@ class Benchmark:
       print(
         f'{path}: {len(found) - len(problems)} of {len(found)} rows are not part of {self.title}'
       )
+    if weak := sum('examples_only' in problem.details for problem in problems):
+      print(
+        f'{path}: {weak} of {len(problems)} problems have no tests but the examples that are shown'
+      )
     return problems
 
 
 class Generic(Benchmark):
-  """Any other .jsonl file, as problems are read for training."""
+  """Any other .jsonl or .parquet file, as problems are read, and worded, for training."""
 
   def load(self, folder: Path) -> list[Problem]:
-    return list(files.read(ProblemsConfig(source=str(folder / self.file))))
+    return list(files.read(ProblemsConfig(source=str(self.path(folder)))))
 
 
 _MATHS = "one object a line: 'problem' or 'question', and 'answer'"
@@ -87,11 +104,14 @@ BENCHMARKS = {
     CHOICE.replace('{word}', 'ANSWER'),
   ),
   'mmlu': Benchmark(
-    'MMLU', 'mmlu.csv', "the columns 'Question', 'A', 'B', 'C', 'D' and 'Answer', a letter", 1, layouts.mmlu,
+    'MMLU', 'mmlu.csv',
+    "the columns 'Question', 'A', 'B', 'C', 'D' and 'Answer', a letter; or 'choices' and 'answer', a place from 0", 1,
+    layouts.mmlu,
   ),
   'mmlu_pro': Benchmark(
-    'MMLU-Pro', 'mmlu_pro.jsonl', "one object a line: 'question', 'options' (a list) and 'answer' (a letter)", 1,
-    layouts.mmlu_pro,
+    'MMLU-Pro', 'mmlu_pro.jsonl',
+    "one object a line: 'question', 'options' (a list), 'answer' (a letter) and 'category'",
+    1, layouts.mmlu_pro, MMLU_PRO,
   ),
   'livecodebench': Benchmark(
     'LiveCodeBench', 'livecodebench.jsonl',
@@ -126,7 +146,7 @@ class Suite:
     if self.folder and not Path(self.folder).is_dir():
       raise ValueError(f'folder={self.folder!r} is not a folder; valid: one with benchmarks')
     for name in self.benchmarks:
-      path = Path(self.folder) / named(name).file
+      path = named(name).path(Path(self.folder))
       if not path.is_file():
         valid = ', '.join(there(Path(self.folder)))
         raise ValueError(f'benchmarks={name!r} has no file {path}; valid: {valid}')
@@ -137,15 +157,16 @@ class Suite:
 
 
 def named(name: str) -> Benchmark:
-  """Name -> benchmark; one that is not in the table is the .jsonl file of that name."""
-  return BENCHMARKS.get(name) or Generic(name, f'{name}.jsonl', 'prompt, answer and kind', 1, None)
+  """Name -> benchmark; one that is not in the table is the file of that name."""
+  own = Generic(name, f'{name}.jsonl', 'prompt, answer and kind', 1, None, '{prompt}')
+  return BENCHMARKS.get(name) or own
 
 
 def there(folder: Path) -> tuple[str, ...]:
-  """Names of the benchmarks of a folder: those of the table in its order, then other .jsonl files. ValueError: none."""
-  known = [name for name, benchmark in BENCHMARKS.items() if (folder / benchmark.file).is_file()]
-  files_ = {BENCHMARKS[name].file for name in known} | {CONTESTS}
-  others = sorted(path.stem for path in folder.glob('*.jsonl') if path.name not in files_)
+  """Names of the benchmarks of a folder: those of the table in its order, then other files. ValueError: none."""
+  known = [name for name, benchmark in BENCHMARKS.items() if benchmark.path(folder).is_file()]
+  stems = {path.stem for path in folder.iterdir() if path.suffix in ('.jsonl', '.parquet')}
+  others = sorted(stems - BENCHMARKS.keys() - {Path(CONTESTS).stem})
   if not known + others:
     valid = ', '.join(benchmark.file for benchmark in BENCHMARKS.values())
     raise ValueError(f'folder={str(folder)!r} has no benchmark; valid: files such as {valid}')
@@ -154,11 +175,12 @@ def there(folder: Path) -> tuple[str, ...]:
 
 def worded(problem: Problem, benchmark: Benchmark) -> str:
   """problem -> what the user asks."""
-  template = benchmark.template or TEMPLATES.get(problem.kind, '{prompt}')
-  starter, options = problem.details.get('starter_code', ''), problem.details.get('choices', ())
-  template = STARTER if starter else template
-  listed = '\n'.join(f'{letter}) {option}' for letter, option in zip(LETTERS, options))
-  fields = {'{letters}': LETTERS[: len(options)], '{options}': listed, '{starter}': starter}
-  for field, text in fields.items():
-    template = template.replace(field, text)
-  return template.replace('{prompt}', problem.prompt)
+  details = problem.details
+  starter, options = details.get('starter_code', ''), details.get('choices', ())
+  usual = STARTER if starter else TEMPLATES.get(problem.kind, '{prompt}')
+  listed = lambda mark: '\n'.join(f'{letter}{mark} {o}' for letter, o in zip(LETTERS, options))
+  fields = {
+    'letters': LETTERS[: len(options)], 'options': listed(')'), 'dotted': listed('.'), 'starter': starter,
+    'category': details.get('category', ''), 'prompt': problem.prompt,
+  }  # fmt: skip
+  return re.sub(r'\{(\w+)\}', lambda m: fields.get(m[1], m[0]), benchmark.template or usual)

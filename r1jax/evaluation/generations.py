@@ -3,10 +3,13 @@
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 FOLDER = 'generations'
+# Of a prompt that ends in one: the question stands further in front, whatever it holds.
+OPENED = re.compile(r'<think>\s*\Z')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +22,12 @@ class Generation:
   completion: str
   tokens: int
   truncated: bool
+
+  @property
+  def response(self) -> str:
+    """What is judged: the completion, behind the thought that the prompt may have opened for it."""
+    begun = OPENED.search(self.prompt)
+    return (begun[0] if begun else '') + self.completion
 
 
 FIELDS = {field.name: field.type for field in dataclasses.fields(Generation)}
@@ -57,6 +66,7 @@ def read(path: Path) -> list[list[Generation]]:
 
 
 def parse(line: bytes) -> Generation:
+  """A line -> what it holds. Raises ValueError."""
   row = json.loads(line)
   if not isinstance(row, dict) or {k: type(v) for k, v in row.items()} != FIELDS:
     valid = ', '.join(f'{name} ({kind.__name__})' for name, kind in FIELDS.items())
@@ -64,22 +74,34 @@ def parse(line: bytes) -> Generation:
   return Generation(**row)
 
 
-def whole(path: Path, ids: Sequence[int], samples: int, at_once: int) -> list[bytes]:
+def whole(
+  path: Path,
+  ids: Sequence[int],
+  samples: int,
+  at_once: int,
+  place: Callable[[bytes], tuple[int, int]],
+) -> list[bytes]:
   """A file that may have been cut off -> the lines of the problems that are whole; ids: of all problems, in order.
 
   Problems are kept `at_once` at a time, as they were sampled: what is sampled anew then has the same company, so that
-  its numbers are rounded in the same way and the file becomes that of a run that was never killed.
+  its numbers are rounded in the same way and the file becomes that of a run that was never killed. place: a line ->
+  the problem's id and the sample's number. Raises ValueError.
   """
   lines = path.read_bytes().split(b'\n')[:-1] if path.is_file() else []
   count = min(len(lines) // samples, len(ids))
   count = count if count == len(ids) else count // at_once * at_once
-  kept = [parse(line) for line in lines[: count * samples]]
   expected = [(id_, sample) for id_ in ids[:count] for sample in range(samples)]
-  if [(g.id, g.sample) for g in kept] != expected:
+  if [place(line) for line in lines[: count * samples]] != expected:
     raise ValueError(
       f'{path} holds other problems or samples than the config asks for; valid: its own workdir'
     )
   return lines[: count * samples]
+
+
+def place_of(line: bytes) -> tuple[int, int]:
+  """Of a generation. Raises ValueError."""
+  generation = parse(line)
+  return generation.id, generation.sample
 
 
 def write(path: Path, lines: Sequence[bytes]) -> None:
@@ -92,7 +114,12 @@ def write(path: Path, lines: Sequence[bytes]) -> None:
 
 def append(path: Path, generations: Sequence[Generation]) -> None:
   """On disk when this returns."""
-  lines = (json.dumps(vars(g), ensure_ascii=False) + '\n' for g in generations)
+  append_rows(path, [vars(g) for g in generations])
+
+
+def append_rows(path: Path, rows: Sequence[Mapping]) -> None:
+  """Objects, a line each; on disk when this returns."""
+  lines = (json.dumps(row, ensure_ascii=False) + '\n' for row in rows)
   with path.open('a', encoding='utf-8') as file:
     file.write(''.join(lines))
     file.flush()

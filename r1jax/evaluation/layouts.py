@@ -1,8 +1,13 @@
-"""Rows of the public files of benchmarks -> problems. A row's problem has the number of its line as its id."""
+"""Rows of the public files of benchmarks -> problems. A row's problem has the number of its line as its id.
+
+Beside what a data set is published with, a row of Codeforces or LiveCodeBench may have `tolerance`: by how much the
+numbers of an output may differ from those that are expected.
+"""
 
 import base64
 import binascii
 import csv
+import dataclasses
 import datetime
 import io
 import json
@@ -12,6 +17,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from r1jax.problems import files
 from r1jax.problems.problem import Problem
 
 LETTERS = 'ABCDEFGHIJ'
@@ -20,7 +26,12 @@ WINDOW = (datetime.date(2024, 8, 1), datetime.date(2025, 1, 31))
 
 
 def rows(path: Path) -> Iterator[tuple[int, dict | ValueError]]:
-  """A .csv or .jsonl file -> (line, row), or what is wrong with the line. Blank lines are skipped."""
+  """A .csv, .jsonl or .parquet file -> (line or row, from 1, row), or what is wrong with the line. Blank lines are
+  skipped. ValueError for a table that cannot be read.
+  """
+  if path.suffix == '.parquet':
+    yield from files.rows(str(path))
+    return
   text = path.read_text(encoding='utf-8-sig')
   yield from _csv(text) if path.suffix == '.csv' else _jsonl(text)
 
@@ -62,13 +73,22 @@ def gpqa(number: int, row: Mapping) -> Problem:
 
 
 def mmlu(number: int, row: Mapping) -> Problem:
-  options = [_text(row, letter) for letter in 'ABCD']
-  return _choice(number, _text(row, 'Question'), options, _text(row, 'Answer').strip())
+  """A column an option and a letter, or, as on the Hub, `choices` and the place of the right one, from 0."""
+  if 'choices' not in row:
+    options = [_text(row, letter) for letter in 'ABCD']
+    return _choice(number, _text(row, 'Question'), options, _text(row, 'Answer').strip())
+  options, place = _list(row, 'choices', str), row.get('answer')
+  if type(place) is not int or not 0 <= place < len(options):
+    raise ValueError(f'answer={place!r} is not possible; valid: 0 to {len(options) - 1}')
+  return _choice(number, _text(row, 'question'), options, LETTERS[place])
 
 
 def mmlu_pro(number: int, row: Mapping) -> Problem:
   options = _list(row, 'options', str)
-  return _choice(number, _text(row, 'question'), options, _text(row, 'answer').strip())
+  problem = _choice(number, _text(row, 'question'), options, _text(row, 'answer').strip())
+  return dataclasses.replace(
+    problem, details=problem.details | {'category': _text(row, 'category')}
+  )
 
 
 def _choice(number: int, question: str, options: list[str], answer: str) -> Problem:
@@ -88,7 +108,9 @@ def live_code_bench(number: int, row: Mapping) -> Problem | None:
   ]
   metadata = json.loads(_text(row, 'metadata'))
   starter = row.get('starter_code') or ''
-  details = {'tests': tests, 'metadata': metadata, 'starter_code': starter}
+  details = {'tests': tests, 'metadata': metadata, 'starter_code': starter} | _given(
+    row, 'tolerance'
+  )
   return Problem(number, 'code', _text(row, 'question_content'), '', details=details)
 
 
@@ -112,15 +134,18 @@ def _hidden(row: Mapping, field: str) -> list:
 
 
 def codeforces(number: int, row: Mapping) -> Problem:
-  """Outputs are compared: what a problem with several right outputs needs, its checker, is not run."""
+  """Outputs are compared: what a problem with several right outputs needs, its checker, is not run. A problem whose
+  official tests are not published is tested on its examples, and marked: details['examples_only'].
+  """
   parts = [_text(row, 'title'), _text(row, 'description')]
   for field, title in (('input_format', 'Input'), ('output_format', 'Output'), ('note', 'Note')):
     parts += [f'{title}\n{row[field]}'] if row.get(field) else []
   examples = row.get('examples') or []
   for example in examples:
     parts.append(f'Example input\n{example["input"]}\nExample output\n{example["output"]}')
-  details = {'tests': [*examples, *_list(row, 'official_tests', dict)]}
-  details |= {key: row[key] for key in ('time_limit', 'memory_limit') if row.get(key)}
+  hidden = _list(row, 'official_tests', dict) if row.get('official_tests') or not examples else []
+  details = {'tests': [*examples, *hidden]} | ({} if hidden else {'examples_only': True})
+  details |= _given(row, 'time_limit', 'memory_limit', 'tolerance')
   details |= {'contest': _text(row, 'contest_id'), 'index': _text(row, 'index')}
   return Problem(number, 'code', '\n\n'.join(parts), '', details=details)
 
@@ -147,6 +172,11 @@ def _text(row: Mapping, *names: str) -> str:
   if not isinstance(found, str) or not found.strip():
     raise ValueError(f'{names[0]}={found!r} is not possible; valid: a text')
   return found
+
+
+def _given(row: Mapping, *names: str) -> dict:
+  """These fields, as far as they are there."""
+  return {name: row[name] for name in names if row.get(name)}
 
 
 def _list(row: Mapping, name: str, of: type) -> list:

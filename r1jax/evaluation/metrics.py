@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from r1jax.rewards.verdict import OUTCOMES, RIGHT
+from r1jax.summary import confidence95
 
 RESAMPLES = 2000
+LENGTHS = ('mean_length',)  # in tokens, all others are shares
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,13 +31,20 @@ class Results:
 
 
 def estimates(results: Results) -> dict[str, dict]:
-  """-> name -> {'value', 'ci95'}: a mean over problems, and 95% of its bootstrap distribution."""
+  """-> name -> {'value', 'ci95'}: a mean over problems, and 95% of its bootstrap distribution; of a share in which all
+  problems agree, where that has no width, Wilson's interval with each problem as one answer.
+  """
   values = by_problem(results)
   intervals = bootstrap([np.stack(list(values.values()))])
   return {
-    name: {'value': float(x.mean()), 'ci95': ci.tolist()}
+    name: {'value': float(x.mean()), 'ci95': _with_width(name, x, ci.tolist())}
     for (name, x), ci in zip(values.items(), intervals, strict=True)
   }
+
+
+def _with_width(name: str, values: np.ndarray, ci: list[float]) -> list[float]:
+  """Ten problems that are all solved do not show that all problems are."""
+  return ci if name in LENGTHS or np.ptp(values) > 0 else list(confidence95(values))
 
 
 def by_problem(results: Results) -> dict[str, np.ndarray]:

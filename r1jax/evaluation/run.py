@@ -16,7 +16,7 @@ from r1jax.decoding import SamplingConfig
 from r1jax.evaluation import generations, sampling, scoring
 from r1jax.evaluation.benchmarks import Suite
 from r1jax.report import duration
-from r1jax.rewards.verdict import RIGHT
+from r1jax.rewards.verdict import OUTCOMES, RIGHT
 from r1jax.stages.context import Context
 
 
@@ -79,6 +79,7 @@ def means(scores: Mapping) -> dict:
     'ci95': [max(center - half, 0.0), min(center + half, 1.0)],
     'mean_length': mean('mean_length'),
     'truncated': mean('truncated'),
+    'verdicts': {outcome: mean(outcome) for outcome in OUTCOMES},
   }
 
 

@@ -18,7 +18,6 @@ from r1jax.problems.problem import Problem
 from r1jax.rollout import generate
 from r1jax.stages.context import Context
 
-NOISE = 2  # tells the noise of an evaluation from that of training
 ROUNDS = (
   4  # samples that wait for each row at first: the next problems fill up what short samples leave
 )
@@ -92,7 +91,8 @@ def complete(task: Task, how: SamplingConfig, context: Context, folder: Path) ->
   path = generations.file_of(folder, task.benchmark, task.variant)
   rows = how.slots or len(task.problems) * task.samples
   at_once = min(len(task.problems), max(ROUNDS * rows // task.samples, 1), rows)
-  kept = generations.whole(path, [p.id for p in task.problems], task.samples, at_once)
+  ids = [problem.id for problem in task.problems]
+  kept = generations.whole(path, ids, task.samples, at_once, generations.place_of)
   is_main = jax.process_index() == 0
   if is_main:
     generations.write(path, kept)
@@ -122,7 +122,7 @@ def _sampled(
   problems: Sequence[Problem] = task.problems[part]
   rollouts = generate(
     context.params(), context.model, task.tokens[part], [p.id for p in problems],
-    jax.random.fold_in(context.root_key(), NOISE), how, group=task.samples, tokenizer=context.tokenizer,
+    context.key('evaluation'), how, group=task.samples, tokenizer=context.tokenizer,
     shapes=shapes, poll=context.raise_if_stopping,
   )  # fmt: skip
   for p, sample in np.ndindex(rollouts.length.shape):

@@ -3,11 +3,12 @@
 import functools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from r1jax import health
 from r1jax.evaluation import codeforces, generations, metrics, plot, table, votes
 from r1jax.evaluation.benchmarks import BENCHMARKS, CONTESTS, named
 from r1jax.evaluation.generations import Generation
@@ -26,8 +27,8 @@ SHOWN = 200  # characters of an answer in a file of verdicts
 def score(folder: Path, benchmarks: Path, pool: Pool) -> dict:
   """Folder of an evaluation, folder of the benchmarks' files -> {benchmark: {variant: scores}}, also written.
 
-  Scores are the estimates of `metrics`, the numbers of problems and samples, and of Codeforces its rating.
-  Raises FileNotFoundError, or ValueError with file and line.
+  Scores are the estimates of `metrics`, the numbers of problems and samples, and of Codeforces its rating. Says which
+  checks found out nothing. Raises FileNotFoundError, or ValueError with file and line.
   """
   scores: dict[str, dict] = {}
   load = functools.cache(lambda name: {p.id: p for p in named(name).load(benchmarks)})
@@ -41,11 +42,19 @@ def score(folder: Path, benchmarks: Path, pool: Pool) -> dict:
     found = {'problems': len(problems), 'samples': len(groups[0])}
     found['estimates'] = metrics.estimates(results) | _rating(problems, results, benchmarks)
     scores.setdefault(name, {})[variant] = found
+    _warn(f'{name} ({variant})', found['estimates'], pool)
   settings = json.loads((folder / SETTINGS).read_text())
   _write(folder / SCORES, json.dumps(scores, indent=2) + '\n')
   plotted = plot.draw(scores, settings, folder / PLOT)
   _write(folder / REPORT, table.report(scores, settings, PLOT if plotted else None))
   return scores
+
+
+def _warn(what: str, estimates: Mapping, pool: Pool) -> None:
+  """Prints what makes scores lower and is not the model's doing."""
+  rates = health.verdicts({name: estimates[name]['value'] for name in OUTCOMES})
+  for warning in filter(None, [rates, *pool.complaints()]):
+    print(f'warning: {what}: {warning}', flush=True)
 
 
 def _order(saved: tuple[str, str]) -> tuple:
@@ -70,7 +79,7 @@ def check(
 ) -> list[list[Verdict]]:
   """P problems, the k generations of each -> their verdicts [P][k]."""
   pairs = [
-    (generation.completion, problem)
+    (generation.response, problem)
     for problem, group in zip(problems, groups, strict=True)
     for generation in group
   ]

@@ -18,8 +18,8 @@ def report(scores: Mapping, settings: Mapping, plot: str | None) -> str:
     f'# Evaluation of {settings["model"]}',
     _sampling(settings),
     '## Beside the published numbers',
-    'The first column is measured here, with the 95% interval of a bootstrap over problems; all others are published '
-    'and were not run. In percent; Codeforces as rating and percentile.',
+    'The first column is measured here, with the 95% interval of a bootstrap over problems; all others are marked as '
+    'published and were not run. In percent; Codeforces as rating and percentile.',
     _published(scores),
     f'![Measured and published scores]({plot})' if plot else '',
     '## All that was measured',
@@ -57,7 +57,7 @@ def _sampling(settings: Mapping) -> str:
 
 
 def _published(scores: Mapping) -> str:
-  rows = [['metric', '**measured**', *PUBLISHED]]
+  rows = [['metric', '**measured**', *(f'{model} (published)' for model in PUBLISHED)]]
   for (benchmark, metric), title in ROWS.items():
     found = measured(scores, benchmark, metric)
     others = (model.get((benchmark, metric)) for model in PUBLISHED.values())
@@ -120,9 +120,16 @@ def _warnings(scores: Mapping, settings: Mapping) -> list[str]:
   return ['## Warnings', lines] if lines else []
 
 
+def _counterpart(settings: Mapping) -> str | None:
+  """The published model that has these weights, by the name of the size or, as with size auto, of the folder."""
+  folder = settings['model'].lower()
+  names = (settings['size'], folder, folder.removeprefix('deepseek-'))
+  return next(filter(None, map(counterpart, names)), None)
+
+
 def _against_published(scores: Mapping, settings: Mapping) -> list[str | None]:
   """Where the weights are published with their scores, they should be met."""
-  model = counterpart(settings['size'])
+  model = _counterpart(settings)
   found = []
   for (benchmark, metric), published in PUBLISHED.get(model, {}).items():
     if ours := measured(scores, benchmark, metric):

@@ -42,13 +42,16 @@ def described(directory) -> ModelConfig:
 
 
 def read_config(directory) -> ModelConfig:
-  """Directory in Hugging Face layout -> ModelConfig, without an MTP module if none of its tensors is there.
+  """Directory in Hugging Face layout -> ModelConfig, as the files have it where config.json says something else.
 
-  Some tools drop them and leave config.json as it was.
+  That is the dtype, of which the embedding's counts, and an MTP module: some tools drop its tensors and no more.
   """
-  cfg = described(directory)
-  if cfg.mtp and not hf_files.open_files(pathlib.Path(directory)).has_mtp(cfg):
+  cfg, files = described(directory), hf_files.open_files(pathlib.Path(directory))
+  if cfg.mtp and not files.has_mtp(cfg):
     cfg = dataclasses.replace(cfg, mtp=0)
+  embedding = files.headers.get('model.embed_tokens.weight')
+  if embedding and embedding.dtype in ('F32', 'F16', 'BF16'):
+    cfg = dataclasses.replace(cfg, param_dtype=hf_files.DTYPES[embedding.dtype].name)
   return cfg
 
 
@@ -85,7 +88,7 @@ def _open(directory, cfg: ModelConfig | None) -> tuple[hf_files.Files, ModelConf
   except ValueError as e:
     raise ValueError(f'{directory / "config.json"}: {e}') from e
   hf_files.check(files.headers, cfg)
-  return files, cfg
+  return files.with_copies(cfg), cfg
 
 
 def _place(files: hf_files.Files, leaf: Leaf, goal: jax.ShapeDtypeStruct, told: tqdm) -> jax.Array:

@@ -31,8 +31,11 @@ def export(
 
   dtype: of the file's tensors, the parameters' if None (a router's bias stays fp32). mtp: whether the module for
   multi-token prediction is written. On several hosts all of them call this and the first one writes. Raises
-  FileExistsError if something is there already; after any error, nothing of this export is left.
+  FileExistsError if something is there already, and OSError that names the file which cannot be written; after any
+  error, nothing of this export is left.
   """
+  if shard_bytes < 1:
+    raise ValueError(f'files of {shard_bytes} bytes are not possible; valid: 1 or more')
   cfg = dataclasses.replace(cfg, param_dtype=dtype or cfg.param_dtype, mtp=cfg.mtp if mtp else 0)
   config = config_to_hf(cfg)
   with whole(directory) as partial:
@@ -42,7 +45,21 @@ def export(
 
 
 def write_json(path: pathlib.Path, value: dict) -> None:
-  path.write_text(json.dumps(value, indent=2) + '\n')
+  """OSError names the file."""
+  _write_text(path, json.dumps(value, indent=2) + '\n')
+
+
+def _write_text(path: pathlib.Path, text: str) -> None:
+  try:
+    path.write_text(text)
+  except OSError as e:
+    raise _unwritten(e, path) from e
+
+
+def _unwritten(e: OSError, path: pathlib.Path, part: str = 'it') -> OSError:
+  """What a full disk raises, which names nothing -> the same, naming the file and what of it is not there."""
+  where = e.filename2 or e.filename or path
+  return OSError(e.errno, f'cannot write {part}: {e.strerror or e}', str(where))
 
 
 def _write_texts(config: dict, tokenizer, texts: dict[str, str], directory: pathlib.Path) -> None:
@@ -51,9 +68,12 @@ def _write_texts(config: dict, tokenizer, texts: dict[str, str], directory: path
   tokens = {name: config[name] for name in ('bos_token_id', 'eos_token_id')}
   write_json(directory / 'generation_config.json', tokens | _SAMPLING)
   if tokenizer is not None:
-    tokenizer.save(directory)
+    try:
+      tokenizer.save(directory)
+    except OSError as e:
+      raise _unwritten(e, directory, 'the tokenizer') from e
   for name, text in texts.items():
-    (directory / name).write_text(text)
+    _write_text(directory / name, text)
 
 
 def _write_tensors(
@@ -92,7 +112,7 @@ def _write_shard(path: pathlib.Path, parts: dict[str, tuple[Leaf, jax.Array, tup
         for data in one_ahead(functools.partial(_bytes, leaf, x), cuts):
           file.write(data)
   except OSError as e:
-    raise OSError(e.errno, f'cannot write {written}: {e.strerror}', str(path)) from e
+    raise _unwritten(e, path, written) from e
 
 
 def _header(table: dict[str, Leaf]) -> bytes:

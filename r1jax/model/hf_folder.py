@@ -12,8 +12,10 @@ from r1jax.manifest import sync
 
 
 def check_free(directory) -> None:
-  """Raises FileExistsError if something is there already that would be overwritten."""
-  directory = pathlib.Path(directory)
+  """Raises FileExistsError if something is there already that would be overwritten, or that cannot be replaced."""
+  directory = pathlib.Path(directory).resolve()
+  if directory.is_mount():
+    raise FileExistsError(f'{directory} is a mount point; valid: a new directory in it')
   if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
     raise FileExistsError(f'{directory} exists and is not empty; valid: a new directory')
 
@@ -24,7 +26,7 @@ def whole(directory) -> Iterator[pathlib.Path]:
 
   On several hosts all of them enter, and the first one makes and names it. What a killed process left is removed.
   """
-  directory, main = pathlib.Path(directory).absolute(), jax.process_index() == 0
+  directory, main = pathlib.Path(directory).resolve(), jax.process_index() == 0
   check_free(directory)
   partial = directory.with_name(f'.{directory.name}.partial')
   try:

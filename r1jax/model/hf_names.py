@@ -21,16 +21,17 @@ from r1jax.model.transformer import Block as Layer
 from r1jax.model.transformer import Mtp, Transformer, spec
 from r1jax.model.weights import Weight
 
+EMBED, HEAD = 'model.embed_tokens.weight', 'lm_head.weight'
 # Type of a node of the weight tree -> field -> (name, pattern from the file to us), or for a
 # subtree (prefix, None). {layer} and {expert} count along leading axes of our leaf; LAST is the
 # number of layers.
 # d embed, v vocab, n heads, k kv heads, h head, f mlp, e experts, q and c latents, z two embed.
 TABLE = {
   Transformer: {
-    'embed': ('model.embed_tokens.weight', 'v d -> v d'),
+    'embed': (EMBED, 'v d -> v d'),
     'stacks': ('model.layers.{layer}.', None),
     'final_norm': ('model.norm.weight', 'd -> d'),
-    'head': ('lm_head.weight', 'v d -> d v'),
+    'head': (HEAD, 'v d -> d v'),
     'mtp': ('model.layers.LAST.', None),
   },
   Mtp: {
@@ -81,11 +82,6 @@ TABLE = {
   },
 }
 _FULL_RANK_QUERY = {'q_b': ('q_proj.weight', '(n h) q -> q n h')}  # Mla without q_a
-MTP_COPIES = {
-  'embed_tokens.weight': '.embed',
-  'shared_head.head.weight': '.head',
-}  # written, never read
-
 
 Block = tuple[range, ...]  # indices along every axis
 
@@ -185,14 +181,23 @@ def leaves(cfg: ModelConfig) -> dict[str, Leaf]:
   return found
 
 
+def copies(cfg: ModelConfig) -> dict[str, str]:
+  """ModelConfig -> tensor that a checkpoint may hold once more -> the tensor that it has to equal."""
+  found = {HEAD: EMBED} if cfg.tied else {}
+  if cfg.mtp:
+    layer = f'model.layers.{cfg.layers}'
+    found[f'{layer}.embed_tokens.weight'] = EMBED
+    found[f'{layer}.shared_head.head.weight'] = EMBED if cfg.tied else HEAD
+  return found
+
+
 def tensors(cfg: ModelConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
-  """ModelConfig -> tensor name in its checkpoint -> (path of its leaf, index in the leaf)."""
+  """ModelConfig -> tensor name in its checkpoint -> (path of its leaf, index in the leaf).
+
+  The copies that belong to the module for multi-token prediction are among them: they are written, and never needed.
+  """
   table = leaves(cfg)
   out = {
     leaf.tensor(i): (path, i) for path, leaf in table.items() for i in np.ndindex(*leaf.counted)
   }
-  if cfg.mtp:
-    head = {'.head': '.embed'} if cfg.tied else {}
-    copies = {f'model.layers.{cfg.layers}.{n}': (head.get(p, p), ()) for n, p in MTP_COPIES.items()}
-    out |= copies
-  return out
+  return out | {copy: out[first] for copy, first in copies(cfg).items() if copy != HEAD}

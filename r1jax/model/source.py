@@ -71,6 +71,15 @@ def config(path) -> ModelConfig:
   return dataclasses.replace(found, param_dtype=dtype)
 
 
+def is_named(path) -> bool:
+  """Whether the model is one of our sizes, trained by a run: no config.json says with which token a text begins."""
+  folder = find(path)
+  fields = {} if folder is None else read_json(describing(folder) / 'config.json')
+  if 'stages' not in fields:
+    return False
+  return fields['model']['size'] != 'auto' or is_named(fields['init']['path'])
+
+
 def _trained(fields: dict) -> ModelConfig:
   """A run's config.json -> the model that it has trained."""
   size = fields['model']['size']

@@ -11,14 +11,26 @@ GENERATORS = {'countdown': countdown.generate, 'arithmetic': arithmetic.generate
 
 
 def load(cfg: ProblemsConfig, split: str) -> tuple[Problem, ...]:
-  """config, 'train' or 'heldout' -> the problems of that split, in order of their ids.
+  """config, 'train' or 'heldout' -> the problems of that split, in order of their ids. Held-out ones are for pass@1, so
+  those of kind general, which have no answer, are not among them.
 
   Raises ValueError when the split is unknown or empty, and where the source is at fault.
   """
   if split not in SPLITS:
     raise ValueError(f'split={split!r} is unknown; valid: one of {SPLITS}')
-  if cfg.mixture:
-    return mixture.load(cfg, split, load)
+  found = mixture.load(cfg, split, _split) if cfg.mixture else _split(cfg, split)
+  if split == 'train':
+    return found
+  answered = tuple(problem for problem in found if problem.kind != 'general')
+  if not answered:
+    raise ValueError(
+      f'source={cfg.source!r} has no held-out problem with an answer, only general ones; valid: a mixture with others'
+    )
+  return answered
+
+
+def _split(cfg: ProblemsConfig, split: str) -> tuple[Problem, ...]:
+  """One source. Raises ValueError when its split is empty."""
   problems = _generated(cfg) if cfg.source in GENERATORS else files.read(cfg)
   heldout = split == 'heldout'
   chosen = tuple(p for p in problems if is_heldout(p, cfg.heldout_fraction) == heldout)

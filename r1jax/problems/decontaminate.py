@@ -1,6 +1,9 @@
 """Takes out of training files what an evaluation asks: rows that share ten words in a row with one of its questions.
 
-    python -m r1jax.problems.decontaminate --train TRAIN.jsonl --against AIME.jsonl MATH.parquet --out CLEAN.jsonl
+    python -m r1jax.problems.decontaminate --train TRAIN.jsonl --against AIME.jsonl BENCHMARKS/ --out CLEAN.jsonl
+
+An evaluation file is one of problems, or has the name and the layout of a benchmark (r1jax/evaluation/benchmarks.py); a
+folder stands for all of those that are in it.
 
 The filter of DeepSeek-R1 (Supplementary D.1) over all the texts of a training row. Words are compared without case,
 width and punctuation; each Han, kana and Hangul character is one. A question of fewer words is looked for as a whole
@@ -15,8 +18,10 @@ import re
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TypeVar
 
+from r1jax.evaluation import benchmarks
 from r1jax.problems import files, layouts
 
 T = TypeVar('T')
@@ -33,11 +38,30 @@ def grams(text: str, size: int = NGRAM) -> set[str]:
   return {' '.join(words[i : i + size]) for i in range(count)} if words else set()
 
 
+def evaluation_files(against: Iterable[str]) -> list[str]:
+  """Files and folders -> files. ValueError for a folder without benchmarks."""
+  found = []
+  for place in map(Path, against):
+    inside = benchmarks.there(place) if place.is_dir() else ()
+    found += [str(benchmarks.named(n).path(place)) for n in inside] if inside else [str(place)]
+  return found
+
+
+def questions(source: str) -> Iterator[str]:
+  """An evaluation file -> its questions in their own words. Raises FileNotFoundError, or ValueError at file:line."""
+  path = Path(source)
+  benchmark = benchmarks.BENCHMARKS.get(path.stem)
+  if benchmark and path == benchmark.path(path.parent):
+    yield from (problem.prompt for problem in benchmark.load(path.parent))
+  else:
+    yield from (question for _, question in _read(source, layouts.question_of))
+
+
 def index(sources: Iterable[str], size: int = NGRAM) -> dict[str, set[str]]:
   """Evaluation files -> n-gram -> the files that ask it. Raises FileNotFoundError, or ValueError at file:line."""
   found = collections.defaultdict(set)
   for source in sources:
-    for _, question in _read(source, layouts.question_of):
+    for question in questions(source):
       for gram in grams(question, size):
         found[gram].add(source)
   return dict(found)
@@ -91,18 +115,21 @@ def main(argv: list[str] | None = None) -> int:
   """Prints how many rows touch each evaluation file, then the rows that were removed."""
   parser = argparse.ArgumentParser(prog='r1jax.problems.decontaminate', description=main.__doc__)
   parser.add_argument('--train', nargs='+', required=True, help='.jsonl, .json or .parquet files')
-  parser.add_argument('--against', nargs='+', required=True, help='evaluation files')
+  parser.add_argument(
+    '--against', nargs='+', required=True, help='evaluation files, or folders of benchmarks'
+  )
   parser.add_argument('--out', required=True, help='the .jsonl file to write')
   parser.add_argument('--ngram', type=int, default=NGRAM, help=f'words in a row (default: {NGRAM})')
   args = parser.parse_args(argv)
   if args.ngram < 1:
     parser.error(f'--ngram={args.ngram} is not possible; valid: at least 1, such as {NGRAM}')
   try:
-    removed, total = decontaminate(args.train, args.against, args.out, args.ngram)
+    against = evaluation_files(args.against)
+    removed, total = decontaminate(args.train, against, args.out, args.ngram)
   except (OSError, ValueError) as error:
     print(error, file=sys.stderr)
     return 2
-  for source in args.against:
+  for source in against:
     count = sum(source in found for found in removed.values())
     print(f'{source}: {count} of {total} rows share {args.ngram} words in a row')
   for place, found in removed.items():

@@ -6,6 +6,7 @@
     {"question": "Which?", "choices": ["a", "b"], "answer": 1}            MMLU; or options; or as ARC has them
     {"question": "Write..", "input_output": "{\\"inputs\\": ..}"}         APPS; or test_cases, tests
     {"prompt": "Write..", "instruction_id_list": [..], "kwargs": [..]}    IFEval
+    {"prompt": "Write a poem.", "details": {"preference": "helpful"}}     general: judged by a reward model alone
     {"prompt": [{"role": "user", "content": ".."}], "reward_model": {"ground_truth": "3"}}    verl
 
 A `prompt` is put to the policy as it stands; a `question` or `problem` is worded as R1's evaluation does it
@@ -65,6 +66,8 @@ def kind_of(record: dict, default: str = '') -> str:
   fits = [name for name, fields in _FIELDS.items() if any(record.get(field) for field in fields)]
   if not fits and _is_math(record):
     return 'math'
+  if not fits and _is_general(record):
+    return 'general'
   if len(fits) != 1:
     could = f' and the fields fit {" and ".join(fits)}' if fits else ''
     raise ValueError(f"'kind' is missing{could}; valid: one of {KINDS}, here or as problems.kind")
@@ -76,6 +79,13 @@ def _is_math(record: dict) -> bool:
   marked = '####' in str(record.get('answer', ''))
   boxed = last_boxed(str(record.get('solution', '')))
   return marked or bool(boxed) or ('problem' in record and 'answer' in record)
+
+
+def _is_general(record: dict) -> bool:
+  """It names its judge, and has no reference."""
+  details = record.get('details')
+  named = isinstance(details, Mapping) and 'preference' in details
+  return named and not {'answer', 'answerKey', 'reward_model', 'solution'} & record.keys()
 
 
 def question_of(record: dict) -> str:
@@ -123,8 +133,8 @@ def _program(record: dict, details: dict) -> str:
 
 
 def _answer(record: dict, kind: str, details: dict) -> str:
-  """The reference as the check of this kind reads it; code and instructions have none."""
-  if kind in ('code', 'instructions'):
+  """The reference as the check of this kind reads it; code, instructions and general problems have none."""
+  if kind in ('code', 'instructions', 'general'):
     return ''
   answer = _given(record)
   if kind == 'choice':

@@ -1,9 +1,14 @@
 """Several sources in given proportions, each with its own reward weights.
 
-    mixture = ('countdown:0.5', 'data/math.jsonl:0.3 format=0', 'hub:owner/name:train:0.2 kind=math')
+    mixture = ('countdown:0.5', 'data/math.jsonl:0.3 format=0', 'hub:owner/name:train:0.2 kind=math',
+               'talk.jsonl:0.2 kind=general preference=helpful language=0.1 lang=zh')
 
-An entry is a source, ':', its share of the problems that are drawn (shares need not sum to 1), and perhaps the kind of
-its problems, and weights of parts of the reward that for its problems go before those of the stage.
+An entry is a source, ':', its share of the problems that are drawn (shares need not sum to 1), and perhaps
+
+    kind=math                     what its problems are, where they do not say
+    preference=helpful            the reward model that judges them, where they name none: helpful, safety or none
+    lang=zh                       the language that they are to be thought about in, where they name none
+    accuracy= format= language=   weights of parts of the reward, which for its problems go before those of the stage
 """
 
 import dataclasses
@@ -20,6 +25,11 @@ Loader = Callable[['ProblemsConfig', str], Sequence['Problem']]
 IDS = 100_000_000  # problems that a source may have: the id of line 17 of source 2 is 200000017
 MOST = 21  # sources, so that an id has 31 bits
 REWARDS = ('accuracy', 'format', 'language')
+DETAILS = {
+  'preference': 'preference',
+  'lang': 'language',
+}  # key of an entry -> of a problem's details
+PREFERENCES = ('none', 'helpful', 'safety')
 _ENTRY = re.compile(r'(\S.*?):([0-9][0-9.eE+-]*)((?: \w+=\S+)*)')
 _VALID = (
   "valid: 'source:weight', such as 'countdown:0.5' or 'data/math.jsonl:0.3 kind=math format=0'"
@@ -28,12 +38,15 @@ _VALID = (
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-  """One source. weight: its share, relative to the others'. rewards: part of the reward -> its weight."""
+  """One source. weight: its share, relative to the others'. rewards: part of the reward -> its weight. details: what
+  its problems have in their details where they do not say otherwise.
+  """
 
   source: str
   weight: float
   kind: str = ''
   rewards: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  details: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def entry(text: str) -> Entry:
@@ -43,16 +56,19 @@ def entry(text: str) -> Entry:
     raise ValueError(f'mixture={text!r} is not possible; {_VALID}')
   settings = dict(setting.split('=', 1) for setting in match[3].split())
   kind = settings.pop('kind', '')
+  details = {name: settings.pop(key) for key, name in DETAILS.items() if key in settings}
   unknown = sorted(settings.keys() - set(REWARDS))
   if unknown:
-    raise ValueError(
-      f'mixture={text!r} has an unknown {unknown[0]!r}; valid: one of {("kind", *REWARDS)}'
-    )
+    valid = ('kind', *DETAILS, *REWARDS)
+    raise ValueError(f'mixture={text!r} has an unknown {unknown[0]!r}; valid: one of {valid}')
+  if details.get('preference', 'none') not in PREFERENCES:
+    wrong = details['preference']
+    raise ValueError(f'mixture={text!r} has preference={wrong!r}; valid: one of {PREFERENCES}')
   rewards = {name: _number(text, value) for name, value in settings.items()}
   weight = _number(text, match[2])
   if not weight:
     raise ValueError(f'mixture={text!r} has no weight; {_VALID}')
-  return Entry(match[1], weight, kind, rewards)
+  return Entry(match[1], weight, kind, rewards, details)
 
 
 def _number(entry: str, text: str) -> float:
@@ -86,20 +102,21 @@ def weights(cfg: 'ProblemsConfig') -> tuple[float, ...]:
 def load(cfg: 'ProblemsConfig', split: str, load_one: Loader) -> tuple['Problem', ...]:
   """config, split -> that split of every source, one after another; each source is split on its own.
 
-  load_one loads one source. Ids stay unique: those of source i begin at i * IDS. A source's reward weights, if it has
-  any, are in details['reward_weights'] of its problems.
+  load_one loads one source. Ids stay unique: those of source i begin at i * IDS. What the entry of a source says of its
+  problems is in their details, its reward weights in details['reward_weights'].
   """
   found = []
   for index, (text, part) in enumerate(zip(cfg.mixture, parts(cfg))):
-    rewards = entry(text).rewards
-    found += [_placed(problem, index, rewards) for problem in load_one(part, split)]
+    made = entry(text)
+    found += [_placed(problem, index, made) for problem in load_one(part, split)]
   return tuple(found)
 
 
-def _placed(problem: 'Problem', index: int, rewards: Mapping[str, float]) -> 'Problem':
+def _placed(problem: 'Problem', index: int, of: Entry) -> 'Problem':
   if problem.id >= IDS:
     raise ValueError(f'problem {problem.id} is too many for a source; valid: fewer than {IDS}')
-  details = {**problem.details, 'reward_weights': dict(rewards)} if rewards else problem.details
+  rewards = {'reward_weights': dict(of.rewards)} if of.rewards else {}
+  details = {**of.details, **problem.details, **rewards}
   return dataclasses.replace(problem, id=index * IDS + problem.id, details=details)
 
 

@@ -9,7 +9,8 @@ from fractions import Fraction
 
 from r1jax.problems import mixture
 
-KINDS = ('countdown', 'arithmetic', 'math', 'code', 'choice', 'instructions')
+# general: no answer, and no check of one: such a problem is for reward models.
+KINDS = ('countdown', 'arithmetic', 'math', 'code', 'choice', 'instructions', 'general')
 GENERATED = ('countdown', 'arithmetic')
 SUFFIXES = ('.jsonl', '.json', '.parquet')
 HUB = re.compile(r'hub:[\w.-]+/[\w.-]+(?:/[\w.-]+)?:.+')  # hub:owner/name[/config]:split
@@ -24,7 +25,9 @@ PATIENCE = (
 @dataclasses.dataclass(frozen=True)
 class Problem:
   """One question. `id` is unique and stable in its source; `numbers` are Countdown's operands. details: what a
-  check of this kind needs beside the answer (JSON: tests of a program, choices, constraints, ...).
+  check of this kind needs beside the answer (JSON: tests of a program, choices, constraints, ...); also what goes
+  before the stage's own settings: preference (the reward model that judges it), language (that it is to be thought
+  about in), reward_weights.
   """
 
   id: int

@@ -10,9 +10,11 @@ from concurrent.futures import Future
 import numpy as np
 
 from r1jax.problems.problem import Problem
-from r1jax.rewards import format, language
+from r1jax.rewards.language import SCRIPTS
 from r1jax.rewards.pool import Pool
 from r1jax.rewards.verdict import OUTCOMES
+
+UNCHECKED = -1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +22,7 @@ class RewardConfig:
   """Weights of the parts. The paper calls accuracy's and format's equal, but prints no number for the format's.
 
   language: such as 'en': the thought's share of it is rewarded (R1's second stage of RL); '' where it has no weight.
+  A problem may have weights of its own, in details['reward_weights'], and a language, in details['language'].
   """
 
   accuracy_weight: float = 1.0
@@ -31,9 +34,8 @@ class RewardConfig:
     for part, weight in self.weights().items():
       if not (math.isfinite(weight) and weight >= 0):
         raise ValueError(f'{part}_weight={weight!r} is not possible; valid: a weight of at least 0')
-    if self.language_weight and self.language not in language.SCRIPTS:
-      valid = ', '.join(language.SCRIPTS)
-      raise ValueError(f'language={self.language!r} is unknown; valid: one of {valid}')
+    if (self.language_weight or self.language) and self.language not in SCRIPTS:
+      raise ValueError(f'language={self.language!r} is unknown; valid: one of {", ".join(SCRIPTS)}')
 
   def weights(self) -> dict[str, float]:
     """Part -> its weight."""
@@ -43,20 +45,44 @@ class RewardConfig:
       'language': self.language_weight,
     }
 
+  def weights_of(self, problem: Problem) -> dict[str, float]:
+    """The same with the problem's own ones in their place."""
+    return self.weights() | problem.details.get('reward_weights', {})
+
+  def language_of(self, problem: Problem) -> str:
+    """The language that a problem's thoughts are rewarded for, '' for none. Raises ValueError."""
+    if not self.weights_of(problem)['language']:
+      return ''
+    wanted = problem.details.get('language', self.language)
+    if wanted not in SCRIPTS:
+      raise ValueError(
+        f'language={wanted!r} of problem {problem.id}, which is rewarded for it, is unknown; valid: one of '
+        f'{", ".join(SCRIPTS)}, in the stage or in details of the problem'
+      )
+    return wanted
+
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
   """total [P, G] = the sum of weight * part; parts: name -> [P, G], each in [0, 1]; float32. outcomes [P, G]: what
-  the check of the answer said, as places in OUTCOMES.
+  the check of the answer said, as places in OUTCOMES; UNCHECKED where there is no answer, in general problems.
+
+  'language' is a part where a problem has a weight for it, and 0 for those that have none.
   """
 
   total: np.ndarray
   parts: dict[str, np.ndarray]
   outcomes: np.ndarray
 
+  @property
+  def checked(self) -> np.ndarray:
+    """[P, G], whether there was an answer to be checked."""
+    return self.outcomes != UNCHECKED
+
   def rates(self) -> dict[str, float]:
-    """Outcome -> its share."""
-    return {name: float((self.outcomes == i).mean()) for i, name in enumerate(OUTCOMES)}
+    """Outcome -> its share of what was checked."""
+    count = max(self.checked.sum(), 1)
+    return {name: float((self.outcomes == i).sum() / count) for i, name in enumerate(OUTCOMES)}
 
 
 class Scoring:
@@ -64,13 +90,15 @@ class Scoring:
 
   def __init__(self, problems: list[Problem], group: int, cfg: RewardConfig, pool: Pool):
     self.problems, self.group, self.cfg, self.pool = problems, group, cfg, pool
+    self.languages = [cfg.language_of(problem) for problem in problems]
     self._texts: dict[int, str] = {}
     self._verdicts: dict[int, Future] = {}
 
   def add(self, sample: int, completion: str) -> None:
     """Sample p * G + g: a completion with its tags and without EOS. Its check begins at once."""
+    p = sample // self.group
     self._texts[sample] = completion
-    self._verdicts[sample] = self.pool.submit(completion, self.problems[sample // self.group])
+    self._verdicts[sample] = self.pool.submit(completion, self.problems[p], self.languages[p])
 
   def texts(self) -> list[list[str]]:
     """[P][G] completions. ValueError while one is missing."""
@@ -86,22 +114,20 @@ class Scoring:
     verdicts = [self._verdicts[i].result() for i in range(len(texts))]
     values = {
       'accuracy': [verdict.credit for verdict in verdicts],
-      'format': [format.well_formed(text) for text in texts],
+      'format': [verdict.parts['format'] for verdict in verdicts],
     }
-    if self.cfg.language_weight:
-      thoughts = map(language.thought_of, texts)
-      values['language'] = [language.consistency(t, self.cfg.language) for t in thoughts]
+    if any(self.languages):
+      values['language'] = [verdict.parts.get('language', 0.0) for verdict in verdicts]
     shape = (len(self.problems), self.group)
     parts = {name: np.array(x, np.float32).reshape(shape) for name, x in values.items()}
     total = sum(self._weights(name) * part for name, part in parts.items())
-    outcomes = [OUTCOMES.index(verdict.outcome) for verdict in verdicts]
-    return Scores(total, parts, np.array(outcomes, np.int8).reshape(shape))
+    outcomes = np.array([OUTCOMES.index(v.outcome) for v in verdicts], np.int8).reshape(shape)
+    outcomes[[problem.kind == 'general' for problem in self.problems]] = UNCHECKED
+    return Scores(total, parts, outcomes)
 
   def _weights(self, part: str) -> np.ndarray:
     """[P, 1]: a source of a mixture may have weights of its own, which its problems carry."""
-    usual = self.cfg.weights()[part]
-    own = [p.details.get('reward_weights', {}).get(part, usual) for p in self.problems]
-    return np.array(own, np.float32)[:, None]
+    return np.array([self.cfg.weights_of(p)[part] for p in self.problems], np.float32)[:, None]
 
 
 def score(

@@ -1,21 +1,23 @@
-"""Checks the completions of a file: `python -m r1jax.rewards FILE.jsonl [--workers N] [--allow-unsandboxed]`.
+"""Checks the completions of a file: `python -m r1jax.rewards FILE [--workers N] [--allow-unsandboxed]`.
 
-A line is a JSON object with kind, prompt, answer and completion; numbers and details where the kind needs them; and
-perhaps expected, the outcome that it should have. Prints each disagreement with `expected`, then the share of each
-outcome. Exits with 1 where there is a disagreement, a check that raised or one that killed its worker, and
-with 2 where the file cannot be read or programs cannot be run.
+FILE is .jsonl, .json or .parquet, one problem an object, in any layout that r1jax/problems/layouts.py knows, with its
+completion; and perhaps expected, the outcome that it should have. Of a problem without a completion only the reference
+is judged, so that a file of problems can be looked through. Named with file and line are: disagreements with
+`expected`; references that cannot be read (bad_gold) and checks that ran out of time, unless that was expected; and
+checks that raised, or killed their workers. Then comes the share of each outcome. Exits with 1 where there is a
+disagreement, a check that raised or one that killed its worker, and with 2 where the file cannot be read or programs
+cannot be run.
 """
 
 import argparse
-import json
-import pathlib
 import sys
 
+from r1jax.problems import files, layouts
 from r1jax.problems.problem import Problem
 from r1jax.rewards import sandbox
 from r1jax.rewards.checks import CHECKS, checks
 from r1jax.rewards.pool import Pool
-from r1jax.rewards.verdict import OUTCOMES, CannotCheck
+from r1jax.rewards.verdict import BAD_GOLD, OUTCOMES, TIMEOUT, CannotCheck, Verdict
 
 Case = tuple[str, Problem, str | None]
 
@@ -23,11 +25,9 @@ Case = tuple[str, Problem, str | None]
 def read(path: str) -> list[Case]:
   """file -> (completion, problem, expected outcome or None), ids being line numbers; ValueError names FILE:LINE."""
   cases = []
-  for number, line in enumerate(pathlib.Path(path).read_bytes().split(b'\n'), 1):
-    if not line.strip():
-      continue
+  for number, row in files.rows(path):
     try:
-      cases.append(parse(number, json.loads(line)))
+      cases.append(parse(number, row))
     except (ValueError, RecursionError) as error:
       raise ValueError(f'{path}:{number}: {error}') from error
   if not cases:
@@ -35,36 +35,56 @@ def read(path: str) -> list[Case]:
   return cases
 
 
-def parse(number: int, record: object) -> Case:
-  """One line's object; ValueError names the field at fault."""
-  if not isinstance(record, dict):
-    raise ValueError(f'not a JSON object: {record!r:.60}')
-  for field in ('kind', 'prompt', 'answer', 'completion'):
-    if not isinstance(record.get(field), str):
-      raise ValueError(f'{field}={record.get(field)!r:.60} is not possible; valid: a text')
-  for field, valid in (('kind', tuple(CHECKS)), ('expected', (None, *OUTCOMES))):
-    if record.get(field) not in valid:
-      raise ValueError(f'{field}={record.get(field)!r:.60} is unknown; valid: one of {valid}')
+def parse(number: int, row: object) -> Case:
+  """One row, bytes or a record; ValueError names the field at fault."""
+  record = layouts.record_of(row)
+  completion, expected = record.get('completion', ''), record.get('expected')
+  if not isinstance(completion, str):
+    raise ValueError(f'completion={completion!r:.60} is not possible; valid: a text')
+  if expected not in (None, *OUTCOMES):
+    raise ValueError(f'expected={expected!r:.60} is unknown; valid: one of {OUTCOMES}')
+  try:
+    problem = layouts.parse(number, record)
+  except ValueError:
+    # What a reader of problems refuses, though it has all fields, is for the check to call bad_gold.
+    problem = _as_it_stands(number, record)
+    if problem is None:
+      raise
+  if problem.kind not in CHECKS:
+    raise ValueError(f'kind={problem.kind!r} has no check; valid: one of {tuple(CHECKS)}')
+  return completion, problem, expected
+
+
+def _as_it_stands(number: int, record: dict) -> Problem | None:
+  """A record with the fields of a Problem, none of them read; None where it is another one."""
   numbers, details = record.get('numbers', []), record.get('details', {})
-  if not isinstance(numbers, list) or not all(type(n) is int for n in numbers):
-    raise ValueError(f'numbers={numbers!r:.60} is not possible; valid: a list such as [3, 5, 7]')
-  if not isinstance(details, dict):
-    raise ValueError(f'details={details!r:.60} is not possible; valid: a JSON object')
-  problem = Problem(
-    number, record['kind'], record['prompt'], record['answer'], tuple(numbers), details
+  fits = (
+    all(isinstance(record.get(field), str) for field in ('kind', 'prompt', 'answer'))
+    and record['kind'] in CHECKS
+    and isinstance(numbers, list)
+    and all(type(n) is int for n in numbers)
+    and isinstance(details, dict)
   )
-  return record['completion'], problem, record.get('expected')
+  if not fits:
+    return None
+  kind, prompt, answer = (record[field] for field in ('kind', 'prompt', 'answer'))
+  return Problem(number, kind, prompt, answer, tuple(numbers), details)
+
+
+def named(path: str, case: Case, found: Verdict, killed: bool) -> str | None:
+  """A line for what should be looked at. killed: whether it has killed its workers."""
+  _, problem, expected = case
+  if expected not in (None, found.outcome):
+    said = f'expected {expected}, got {found.outcome}'
+  elif found.failed or killed or (expected is None and found.outcome in (BAD_GOLD, TIMEOUT)):
+    said = found.outcome
+  else:
+    return None
+  return f'{path}:{problem.id}: {said} for {found.answer!r} ({found.note})'
 
 
 def main(argv: list[str] | None = None) -> int:
-  parser = argparse.ArgumentParser(prog='r1jax.rewards', description=__doc__.splitlines()[0])
-  parser.add_argument('file', help='a .jsonl file')
-  parser.add_argument('--workers', type=int, default=2, help='processes (default: 2)')
-  parser.add_argument(
-    '--allow-unsandboxed', action='store_true',
-    help='run programs WITHOUT isolation, under resource limits alone, where no sandbox works',
-  )  # fmt: skip
-  args = parser.parse_args(argv)
+  args = _arguments(argv)
   try:
     cases = read(args.file)
   except (OSError, ValueError) as error:
@@ -80,22 +100,31 @@ def main(argv: list[str] | None = None) -> int:
     except CannotCheck as error:
       print(f'{args.file}: {error}', file=sys.stderr)
       return 2
-  wrong = 0
-  for (_, problem, expected), found in zip(cases, verdicts):
-    if expected not in (None, found.outcome):
-      wrong += 1
-      print(
-        f'{args.file}:{problem.id}: expected {expected}, got {found.outcome} for {found.answer!r} ({found.note})'
-      )
-  print(
-    f'{len(cases)} completions, {sum(case[2] is not None for case in cases)} with an expected outcome, {wrong} differ'
-  )
+  killers = {identity for identity, _ in pool.quarantined}
+  for case, found in zip(cases, verdicts):
+    if line := named(args.file, case, found, case[1].id in killers):
+      print(line)
+  asked = [(case[2], found.outcome) for case, found in zip(cases, verdicts) if case[2]]
+  wrong = sum(expected != outcome for expected, outcome in asked)
+  print(f'{len(cases)} completions, {len(asked)} with an expected outcome, {wrong} differ')
   print('  '.join(f'{outcome} {share:.1%}' for outcome, share in pool.rates().items()))
-  for identity, reason in pool.quarantined:
-    print(f'{args.file}:{identity}: quarantined, {reason}')
   if pool.errors:
     print(f'{pool.errors} checks raised, which is a bug')
   return int(bool(wrong or pool.errors or pool.quarantined))
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+  parser = argparse.ArgumentParser(prog='r1jax.rewards', description=__doc__.splitlines()[0])
+  parser.add_argument('file', help='a .jsonl, .json or .parquet file')
+  parser.add_argument('--workers', type=int, default=2, help='processes (default: 2)')
+  parser.add_argument(
+    '--allow-unsandboxed', action='store_true',
+    help='run programs WITHOUT isolation, under resource limits alone, where no sandbox works',
+  )  # fmt: skip
+  args = parser.parse_args(argv)
+  if args.workers < 1:
+    parser.error(f'--workers={args.workers} is not possible; valid: at least 1')
+  return args
 
 
 if __name__ == '__main__':

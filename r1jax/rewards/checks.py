@@ -39,6 +39,7 @@ CHECKS = {
   'code': Check('r1jax.rewards.code', 25.0, own=_seconds_of_tests),
   'choice': Check('r1jax.rewards.choice', 1.0),
   'instructions': Check('r1jax.rewards.instructions', 5.0),
+  'general': Check('r1jax.rewards.general', 1.0),
 }
 
 

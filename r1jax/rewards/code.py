@@ -11,6 +11,7 @@ import math
 import pathlib
 import re
 import secrets
+import textwrap
 import time
 
 from r1jax.problems.problem import Problem
@@ -18,8 +19,12 @@ from r1jax.rewards import format, sandbox
 from r1jax.rewards.code_tests import Case, limits_of, tests_of, total_seconds
 from r1jax.rewards.verdict import BAD_GOLD, RIGHT, TIMEOUT, UNPARSEABLE, WRONG, Verdict
 
-_FENCE = re.compile(r'^[ \t]*```[ \t]*([^\s`]*)([^`]*)$')
-_LANGUAGES = ('python', 'python3', 'py')
+# Indent, fence, what is said of the block. No pattern here takes more than linear time.
+_FENCE = re.compile(r'([ \t]*)(?:<answer>[ \t]*)?(`{3,}|~{3,})(.*)')
+# The language of 'python', 'Python title="x"', '{.python .numberLines}'.
+_LANGUAGE = re.compile(r'[\s{.]*([\w+#-]*)')
+_LANGUAGES = ('python', 'python3', 'py', 'py3', 'pypy', 'pypy3')
+_NUMBER = re.compile(r'[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?', re.ASCII | re.IGNORECASE)
 _EXCERPT = 80
 
 
@@ -62,26 +67,52 @@ def program_of(completion: str) -> str | None:
   """completion -> its program: of what follows the last </think>, the last closed ```python block, else the last one
   without a language, else the answer; None without any.
   """
-  text = completion.rpartition('</think>')[2]
+  text = format.after_thought(completion)
   blocks = _blocks(text)
   ours = [body for language, body in blocks if language in _LANGUAGES]
   plain = [body for language, body in blocks if not language]
-  return (ours or plain or [format.answer(text)])[-1] or None
+  return (ours or plain or [_plain_answer(text)])[-1] or None
+
+
+def _plain_answer(text: str) -> str | None:
+  """text -> the answer that is no block: as it stands, or what stands in it between back-ticks."""
+  answer = format.answer(text)
+  if not answer or not (answer.startswith('`') and answer.endswith('`')):
+    return answer
+  program = answer.strip('`').strip()
+  language, _, rest = program.partition(' ')
+  return rest.strip() if language.lower() in _LANGUAGES else program
 
 
 def _blocks(text: str) -> list[tuple[str, str]]:
-  """text -> (language in lower case, body) of every closed fenced block."""
-  blocks, language, body = [], None, []
-  for line in text.split('\n'):
-    fence = _FENCE.match(line)
-    if language is None:
-      language, body = (fence[1].lower(), []) if fence else (None, [])
-    elif fence and not fence[1] + fence[2].strip():
-      blocks.append((language, '\n'.join(body)))
-      language = None
+  """text -> (language in lower case, body) of every closed fenced block, by CommonMark's rules: a fence of back-ticks
+  or tildes ends at one of the same kind that is as long; the body loses the indent of its fence.
+  """
+  blocks, opened, body = [], None, []
+  for line in text.replace('\r\n', '\n').split('\n'):
+    fence = _fence(line)
+    if opened is None:
+      opened, body = fence, []
+    elif fence and fence[2].startswith(opened[2]) and not fence[3].strip():
+      language = _LANGUAGE.match(opened[3])[1].lower()
+      blocks.append((language, _dedented(body, len(opened[1]))))
+      opened = None
     else:
       body.append(line)
   return blocks
+
+
+def _fence(line: str) -> re.Match | None:
+  """A line that begins a block or ends one. The tags of the answer may stand on it."""
+  fence = _FENCE.fullmatch(line.rstrip().removesuffix('</answer>'))
+  return None if fence and fence[2][0] == '`' and '`' in fence[3] else fence
+
+
+def _dedented(lines: list[str], indent: int) -> str:
+  """Without up to `indent` characters of white space ahead of each line, and what is indented still as a whole."""
+  spaces = [len(line) - len(line.lstrip(' \t')) for line in lines]
+  text = '\n'.join(line[min(indent, n) :] for line, n in zip(lines, spaces, strict=True))
+  return textwrap.dedent(text) if text.lstrip('\n').startswith((' ', '\t')) else text
 
 
 def _within(limits: sandbox.Limits, deadline: float) -> sandbox.Limits:
@@ -95,6 +126,7 @@ def _attempt(
   if limits.seconds <= 0:
     return Failure('not run, since the tests before it used up the total time', timeout=True)
   token = secrets.token_hex(16)
+  limits = dataclasses.replace(limits, output_bytes=_room(case, limits.output_bytes))
   try:
     result = sandbox.run(
       program, _stdin(case, token), limits, _driver(case), allow_unsandboxed=allow_unsandboxed
@@ -112,6 +144,13 @@ def _attempt(
     if case.function
     else _compare_text(result.stdout, case)
   )
+
+
+def _room(case: Case, least: int) -> int:
+  """Bytes that a program may write: twice what is expected, and more where a number may have other digits."""
+  texts = map(json.dumps, case.expected) if case.function else case.expected
+  longest = max(len(text.encode(errors='replace')) for text in texts)
+  return max(least, (8 if case.tolerance else 2) * longest)
 
 
 def _stdin(case: Case, token: str) -> bytes:
@@ -161,10 +200,10 @@ def _same_line(line: str, wanted: str, tolerance: float) -> bool:
 
 
 def _same_word(word: str, wanted: str, tolerance: float) -> bool:
-  try:
-    return word == wanted or _close(float(word), float(wanted), tolerance)
-  except ValueError:
-    return False
+  if word == wanted or not (_NUMBER.fullmatch(word) and _NUMBER.fullmatch(wanted)):
+    return word == wanted
+  value, expected = float(word), float(wanted)
+  return math.isfinite(expected) and _close(value, expected, tolerance)
 
 
 def _compare_value(stdout: bytes, token: str, case: Case) -> Failure | None:

@@ -5,8 +5,8 @@
     [{"input": "1\\n2", "output": "3", "testtype": "functional"}]      LiveCodeBench; one JSON value a line
 
 Beside "tests", details may hold metadata (LiveCodeBench: {"func_name"}), fn_name, time_limit (seconds of one test),
-memory_limit (MB), total_limit (seconds of all tests: 60 without one, up to 600; the pool's budget follows it),
-tolerance (of numbers) and partial_credit.
+memory_limit (MB; no more than the worker itself may have), total_limit (seconds of all tests: 60 without one, up to
+600; the pool's budget follows it), tolerance (of numbers) and partial_credit.
 """
 
 import dataclasses

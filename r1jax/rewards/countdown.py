@@ -3,8 +3,9 @@
     sum = product {('+' | '-') product}    product = atom {('*' | '/') atom}
     atom = integer | '(' sum ')'
 
-There is no sign, power, decimal point, floor division or '=', and no other character: those are
-where evaluating the text, as other reward code does, pays for cheating or never returns.
+Blanks, tabs and line breaks may stand between tokens. There is no sign, power, decimal point, floor division or '=',
+and no other character: those are where evaluating the text, as other reward code does, pays for cheating or never
+returns.
 """
 
 from fractions import Fraction
@@ -16,6 +17,8 @@ from r1jax.rewards.verdict import BAD_GOLD, UNPARSEABLE, Verdict, verdict
 # Far above what any answer needs; they bound the work for any text.
 MAX_CHARS = 256
 MAX_DEPTH = 32
+
+_SPACES = ' \t\r\n'
 
 Token = int | str
 
@@ -58,7 +61,7 @@ def tokenize(text: str) -> list[Token]:
       tokens.append(int(text[at:end]))
     elif text[at] in '+-*/()':
       tokens.append(text[at])
-    elif text[at] != ' ':
+    elif text[at] not in _SPACES:
       raise ValueError(f'not part of an expression: {text[at]!r}')
     at = end
   return tokens

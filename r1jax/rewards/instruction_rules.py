@@ -1,28 +1,38 @@
 """Rules for a text that a program can check: those of IFEval (arXiv 2311.07911) that need no model.
 
 RULES: id -> a function of the text and of the rule's kwargs, whose annotations say which values are valid. Texts are
-compared without regard to case. Where IFEval's own code leans on a tokenizer or on language identification, ours goes
+compared without regard to case, to the form of a character (NFKC: full-width, composed) and to what has no width.
+Where IFEval's own code leans on a tokenizer or on language identification, ours goes
 by what is said at the rule. No pattern is slow on any text.
 """
 
+import functools
 import itertools
 import json
 import re
+import unicodedata
 from collections.abc import Callable
 from typing import Literal, NewType
 
-from r1jax.rewards.language import SCRIPTS, consistency
+from r1jax.rewards.language import LANGUAGES, is_in
 
 Count = int  # at least 0
 Place = NewType('Place', int)  # at least 1
 Texts = list[str]  # not empty, and neither are the texts
 Relation = Literal['less than', 'at least']
 Letter = NewType('Letter', str)  # one character
-Language = Literal[tuple(SCRIPTS)]
+Language = Literal[tuple(LANGUAGES)]
 Rule = Callable[..., bool]
 
 _HAN = '\u3400-\u9fff'
-_WORD = re.compile(rf'[{_HAN}]|[^\W{_HAN}]+')
+_MARKS = ''.join(  # vowel signs and accents, which belong to the letter before them
+  char for char in map(chr, range(0x300, 0x1E00)) if unicodedata.category(char)[0] == 'M'
+)
+_CHAR = rf'(?:[^\W_{_HAN}]|[{_MARKS}])'  # of a word
+_WORD = re.compile(rf'[{_HAN}]|_*+{_CHAR}(?:{_CHAR}|_)*+')
+_NO_WIDTH = re.compile(
+  '[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0]'
+)
 _SENTENCE_END = re.compile(
   r'(?<![.!?…])[.!?…]++["\'”’)\]*_]*+(?=\s|\Z)|[。！？]++[」』”’）]*+|\n[ \t]*+\n'
 )
@@ -34,12 +44,27 @@ _LOOK_BACK = 8  # characters that _NO_END may need
 _NO_SPACES = re.compile(rf'[{_HAN}\u3040-\u30ff]')
 _BULLET = re.compile(r'[ \t]*[-*+•][ \t]+\S')
 _OPINIONS = ('my answer is yes.', 'my answer is no.', 'my answer is maybe.')
-_IN_LANGUAGE = 0.9  # share of the words from which on a text is in a language
+_HIGHLIGHT = re.compile(  # which 2*3*4 and *.* are not
+  r'(?<![A-Za-z0-9*])(\*{1,3})(?=\S)(?=[^*\n]*\w)[^*\n]+(?<=\S)\1(?![A-Za-z0-9*])'
+)
+_TITLE = re.compile(  # which the operators of `cout<<x>>y` and `a << b >> c` are not
+  r'(?<![\w<])(?:<<(?!\s)|(?<!\w\s)<<)([^<>\n]+)>>(?![\w>])'
+)
 
 
 def words(text: str) -> list[str]:
   """Runs of letters and digits ("don't" has two); each Han character is a word."""
-  return _WORD.findall(text)
+  return _WORD.findall(_visible(text))
+
+
+def _visible(text: str) -> str:
+  """The text in one form (NFKC) and without characters of no width."""
+  return _NO_WIDTH.sub('', unicodedata.normalize('NFKC', text))
+
+
+def _plain(text: str) -> str:
+  """A text as it is compared with another."""
+  return _visible(text).casefold()
 
 
 def sentences(text: str) -> int:
@@ -59,7 +84,7 @@ def _holds(found: int, relation: str, number: int) -> bool:
 
 
 def _has(text: str, part: str) -> bool:
-  return part.casefold() in text.casefold()
+  return _plain(part) in _plain(text)
 
 
 def _parts(text: str, separator: str) -> list[str]:
@@ -73,28 +98,29 @@ def keywords_existence(text: str, keywords: Texts) -> bool:
 
 
 def keyword_frequency(text: str, keyword: str, frequency: Count, relation: Relation) -> bool:
-  return _holds(text.casefold().count(keyword.casefold()), relation, frequency)
+  return _holds(_plain(text).count(_plain(keyword)), relation, frequency)
 
 
 def forbidden_words(text: str, forbidden_words: Texts) -> bool:
-  """As whole words, but for Han and kana, which have no spaces."""
-  return not any(re.search(_whole(word), text, re.IGNORECASE) for word in forbidden_words)
+  """As whole words, but for Han and kana, which have no spaces. `_free_` is the word 'free'."""
+  text = _plain(text)
+  return not any(re.search(_whole(_plain(word)), text) for word in forbidden_words)
 
 
 def _whole(word: str) -> str:
   word = re.escape(word)
-  return word if _NO_SPACES.search(word) else rf'(?<!\w){word}(?!\w)'
+  return word if _NO_SPACES.search(word) else rf'(?<![^\W_]){word}(?!{_CHAR})'
 
 
 def letter_frequency(
   text: str, letter: Letter, let_frequency: Count, let_relation: Relation
 ) -> bool:
-  return _holds(text.casefold().count(letter.casefold()), let_relation, let_frequency)
+  return _holds(_plain(text).count(_plain(letter)), let_relation, let_frequency)
 
 
 def response_language(text: str, language: Language) -> bool:
-  """By script, so only of languages that have one of their own (see language.py)."""
-  return consistency(text, language) >= _IN_LANGUAGE
+  """By script, and by frequent words where languages share one (see language.is_in)."""
+  return is_in(text, language)
 
 
 def number_sentences(text: str, num_sentences: Count, relation: Relation) -> bool:
@@ -119,7 +145,7 @@ def nth_paragraph_first_word(
   if len(paragraphs) != num_paragraphs or nth_paragraph > num_paragraphs:
     return False
   first = paragraphs[nth_paragraph - 1].split()[0].strip('"\'*_.,?!:;“”‘’')
-  return first.casefold() == first_word.casefold()
+  return _plain(first) == _plain(first_word)
 
 
 def number_placeholders(text: str, num_placeholders: Count) -> bool:
@@ -129,8 +155,8 @@ def number_placeholders(text: str, num_placeholders: Count) -> bool:
 
 def postscript(text: str, postscript_marker: str) -> bool:
   """P.S. and P.P.S. may also be written with spaces."""
-  marker = r'\s?'.join(map(re.escape, re.sub(r'\s', '', postscript_marker)))
-  return bool(re.search(rf'(?<!\w){marker}', text, re.IGNORECASE))
+  marker = r'\s?'.join(map(re.escape, re.sub(r'\s', '', _plain(postscript_marker))))
+  return bool(re.search(rf'(?<!\w){marker}', _plain(text)))
 
 
 def number_bullet_lists(text: str, num_bullets: Count) -> bool:
@@ -143,8 +169,8 @@ def constrained_response(text: str) -> bool:
 
 
 def number_highlighted_sections(text: str, num_highlights: Count) -> bool:
-  """At least so many of *this* or **this** on one line."""
-  return len(re.findall(r'\*{1,2}(?=\S)[^*\n]+(?<=\S)\*{1,2}', text)) >= num_highlights
+  """At least so many of *this*, **this** or ***this*** on one line; not inside a word, as in 2*3*4."""
+  return len(_HIGHLIGHT.findall(text)) >= num_highlights
 
 
 def multiple_sections(text: str, section_spliter: str, num_sections: Count) -> bool:
@@ -153,20 +179,24 @@ def multiple_sections(text: str, section_spliter: str, num_sections: Count) -> b
 
 
 def json_format(text: str) -> bool:
-  """The whole text, or the whole of it in one ``` block, is JSON."""
+  """The whole text, or the whole of it in one ``` block, is JSON (which has no NaN)."""
   text = text.strip()
   if text.startswith('```') and text.endswith('```'):
     text = re.sub(r'\A(?i:json)?\s', '', text[3:-3])
   try:
-    json.loads(text)
+    json.loads(text, parse_constant=_no_constant)
   except (ValueError, RecursionError):
     return False
   return True
 
 
+def _no_constant(name: str) -> None:
+  raise ValueError(f'{name} is no JSON')
+
+
 def title(text: str) -> bool:
   """<<a title>> on one line."""
-  return any(found.strip() for found in re.findall(r'<<([^<>\n]+)>>', text))
+  return any(map(str.strip, _TITLE.findall(text)))
 
 
 def two_responses(text: str) -> bool:
@@ -176,16 +206,16 @@ def two_responses(text: str) -> bool:
 
 
 def repeat_prompt(text: str, prompt_to_repeat: str) -> bool:
-  return text.strip().casefold().startswith(prompt_to_repeat.strip().casefold())
+  return _plain(text).strip().startswith(_plain(prompt_to_repeat).strip())
 
 
 def start_checker(text: str, start_phrase: str) -> bool:
   """Not one of IFEval's: its counterpart to the end."""
-  return text.strip().strip('"').casefold().startswith(start_phrase.strip().casefold())
+  return _plain(text).strip().strip('"').startswith(_plain(start_phrase).strip())
 
 
 def end_checker(text: str, end_phrase: str) -> bool:
-  return text.strip().strip('"').casefold().endswith(end_phrase.strip().casefold())
+  return _plain(text).strip().strip('"').endswith(_plain(end_phrase).strip())
 
 
 def quotation(text: str) -> bool:
@@ -198,15 +228,21 @@ def capital_word_frequency(text: str, capital_frequency: Count, capital_relation
 
 
 def english_capital(text: str) -> bool:
-  return text.isupper() and response_language(text, 'en')
+  return text.isupper() and is_in(text, 'en')
 
 
 def english_lowercase(text: str) -> bool:
-  return text.islower() and response_language(text, 'en')
+  return text.islower() and is_in(text, 'en')
 
 
 def no_comma(text: str) -> bool:
-  return not re.search('[,，、]', text)
+  """In no script. The low quotation mark ‚ is one where it does not begin a word."""
+  return not any(map(_is_comma, set(text))) and not re.search(r'\w‚|‚(?:\s|\Z)', text)
+
+
+@functools.cache
+def _is_comma(char: str) -> bool:
+  return unicodedata.category(char) == 'Po' and 'COMMA' in unicodedata.name(char, '')
 
 
 RULES: dict[str, Rule] = {

@@ -42,9 +42,7 @@ def check(completion: str, problem: Problem) -> Verdict:
 
 def final_answer(completion: str) -> str:
   """completion -> what is said to the user, '' where the thinking was cut off."""
-  text = completion.rpartition('</think>')[2]
-  if '<think>' in text:
-    return ''
+  text = format.after_thought(completion)
   answer = format.answer(text)
   return text.strip() if answer is None else answer
 

@@ -10,7 +10,7 @@ only): mean, spread and correlation with the rules are metrics of every step.
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -73,11 +73,8 @@ def described(path: str) -> dict:
 
 def final_answer(response: str) -> str:
   """What follows the thought, without answer tags; of a response without a thought, all. '' where it never ends."""
-  thought, closed, after = response.rpartition('</think>')
-  if not closed and '<think>' in response:
-    return ''
-  inside = format.answer(after)
-  return after.strip() if inside is None else inside
+  inside = format.answer(response)
+  return format.after_thought(response).strip() if inside is None else inside
 
 
 def to_tokens(prompt: str, response: str, kind: str, tokenizer, template: str) -> np.ndarray:
@@ -164,13 +161,15 @@ class Preferences:
     """The rules' Scores of P problems, [P][G] completions -> with the models' rewards, unless there is no model.
 
     Parts: 'preference' is what is weighed, 0 for problems of no model; 'preference_score' is standardised by the
-    model's own mean and std, and not capped: what shows whether the policy has learned to please it.
+    model's own mean and std, and not capped: what shows whether the policy has learned to please it. Raises ValueError
+    for a problem that names a model that is not there.
     """
     if not self.models:
       return scores
+    judges = [judge(problem, self.cfg, self.models) for problem in problems]
     part, score = np.zeros_like(scores.total), np.zeros_like(scores.total)
     for kind, model in self.models.items():
-      which = [i for i, p in enumerate(problems) if self._model_of(p) == kind]
+      which = [i for i, name in enumerate(judges) if name == kind]
       if which:
         raw = model.scores([problems[i].prompt for i in which], [texts[i] for i in which])
         score[which] = (raw - model.mean) / model.std
@@ -181,15 +180,28 @@ class Preferences:
       parts=scores.parts | {'preference': part, 'preference_score': score},
     )
 
-  def _model_of(self, problem: Problem) -> str:
-    return problem.details.get('preference', self.cfg.default)
-
   def _standardised(self, raw: np.ndarray, kind: str) -> np.ndarray:
     by = self.models[kind]
     if self.cfg.normalise == 'running':
       by = self.moments[kind]
       by.add(raw)
     return (raw - by.mean) / by.std
+
+
+def judge(problem: Problem, cfg: PreferenceConfig, models: Container[str]) -> str:
+  """The kind of model that judges a problem, one of `models`, or none. ValueError for a name without a model: such a
+  problem would earn nothing, and nobody would know.
+  """
+  name = problem.details.get('preference', cfg.default)
+  if name != 'none' and (name not in preference.KINDS or name not in models):
+    valid = ('none', *(kind for kind in preference.KINDS if kind in models))
+    known = (
+      f'has no model: set preference_reward.{name}' if name in preference.KINDS else 'is unknown'
+    )
+    raise ValueError(
+      f'problem {problem.id} has preference={name!r:.60}, which {known}; valid: one of {valid}'
+    )
+  return name
 
 
 def _folder(path: str, context: Context) -> str:

@@ -1,6 +1,7 @@
 """Runs Python programs that nobody has read, shut in and under limits.
 
 Isolation is bubblewrap's or that of util-linux's unshare, whichever works first; where neither does, nothing runs.
+Either way a filter of system calls (sandbox_filter) is put on the program, by its own process before it starts.
 Memory is limited for each process, so that all of a program's together may use `processes` times as much; the kernel
 is told to end them first when the machine runs short.
 """
@@ -8,6 +9,7 @@ is told to end them first when the machine runs short.
 import contextlib
 import dataclasses
 import functools
+import io
 import os
 import selectors
 import signal
@@ -15,8 +17,9 @@ import subprocess
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
 
-from r1jax.rewards import sandbox_command
+from r1jax.rewards import sandbox_command, sandbox_filter
 from r1jax.rewards.verdict import CannotCheck
 
 EXITED, TIMEOUT, OUTPUT = ENDS = ('exited', 'timeout', 'output')
@@ -24,6 +27,7 @@ START_SECONDS = 10.0  # for a sandbox to come up; the program's own time starts 
 MAX_PROGRAM_BYTES = 100_000  # what Linux passes as one argument, less a margin
 
 _CHUNK = 65536
+_REMOVE = 'PATH=/usr/bin:/bin; chmod -R u+rwX "$1"; rm -rf "$1"'
 
 # The standard library alone, so that what passes does not depend on what is installed here, and starting takes a
 # quarter of the time; exit() and quit() come from the module that is left out with the rest.
@@ -35,7 +39,8 @@ del builtins, sys
 exec(compile(open('program.py').read(), 'program.py', 'exec'))
 """
 
-# Says so only if it is alone with its processes, cannot see the host's files, write to the system or reach a network.
+# Says so only if it is alone with its processes, cannot see the host's files, write to the system or reach a network,
+# and then, when the filter is on, if that is in force.
 _PROBE = """
 import os, socket
 def refused(action):
@@ -45,8 +50,10 @@ def refused(action):
     return True
 alone = os.getpid() < 50 and not os.path.exists('/etc/passwd') and not os.path.exists('/sys')
 offline = refused(lambda: socket.socket(type=socket.SOCK_DGRAM).connect(('192.0.2.1', 9)))
-print(alone and offline and refused(lambda: open('/usr/probe', 'w')) and refused(lambda: open('/probe', 'w')))
+isolated = alone and offline and refused(lambda: open('/usr/probe', 'w')) and refused(lambda: open('/probe', 'w'))
 """
+_PROBE_FILTER = 'print(isolated and refused(socket.socket))'
+_PROBE_NO_FILTER = 'print(isolated)'
 
 
 class SandboxError(CannotCheck):
@@ -55,8 +62,9 @@ class SandboxError(CannotCheck):
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-  """What a program may use. seconds: wall time. memory_mb: MiB of address space of each process. output_bytes: of
-  stdout and stderr together. scratch_mb: MiB of files in /tmp. processes: at once, threads included.
+  """What a program may use. seconds: wall time. memory_mb: MiB of address space of each process, at most what this
+  one may have itself. output_bytes: of stdout and stderr together. scratch_mb: MiB of files in /tmp. processes: at
+  once, threads included.
   """
 
   seconds: float = 4.0
@@ -96,8 +104,10 @@ def _reasons() -> dict[str, str]:
 def _reason(method: str) -> str:
   if lacking := sandbox_command.missing(method):
     return f'not installed: {lacking}'
+  last = _PROBE_FILTER if sandbox_filter.machine() else _PROBE_NO_FILTER
+  probe = (*_PYTHON, _PROBE + sandbox_filter.prologue(sandbox_command.STARTED) + last)
   try:
-    result = _run(sandbox_command.isolated(method, '', (*_PYTHON, _PROBE), Limits()), b'', Limits())
+    result = _run(sandbox_command.isolated(method, '', probe, Limits()), b'', Limits())
   except (SandboxError, OSError) as error:
     return str(error)
   return '' if result.stdout == b'True\n' else f'did not isolate: {result.stdout + result.stderr}'
@@ -113,8 +123,8 @@ def run(
   """Runs `program` with `stdin`; every process that it leaves is killed before this returns. driver: what runs
   program.py, in its folder and inside the sandbox, as the main program unless it says otherwise.
 
-  Raises SandboxError where no isolation works, unless allow_unsandboxed, which then runs it with resource limits
-  only, and warns; ValueError for a program that cannot be passed on.
+  Raises SandboxError where no isolation works, unless allow_unsandboxed, which then runs it with resource limits and
+  the filter only, and warns; ValueError for a program that cannot be passed on. Warns where there is no filter.
   """
   text = program.encode(errors='replace')
   if len(text) > MAX_PROGRAM_BYTES or b'\0' in text:
@@ -122,7 +132,9 @@ def run(
       f'a program of {len(text)} bytes; valid: at most {MAX_PROGRAM_BYTES}, none of them zero'
     )
   program = text.decode()
-  arguments = (*_PYTHON, driver)
+  arguments = (*_PYTHON, sandbox_filter.prologue(sandbox_command.STARTED) + driver)
+  if lacking := sandbox_filter.missing():
+    warnings.warn(lacking, stacklevel=2)
   if method := available():
     command = sandbox_command.isolated(method, program, arguments, limits)
     with contextlib.suppress(SandboxError):  # a machine can be too busy for a moment
@@ -133,8 +145,18 @@ def run(
   warnings.warn(
     'running an unread program WITHOUT a sandbox: allow_unsandboxed is set', stacklevel=2
   )
-  with tempfile.TemporaryDirectory() as folder:
+  with _scratch() as folder:
     return _run(sandbox_command.unsandboxed(folder, program, arguments, limits), stdin, limits)
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[str]:
+  """A folder of its own, and away with it: closed and deeply nested ones, which end shutil's with an error, too."""
+  folder = tempfile.mkdtemp()
+  try:
+    yield folder
+  finally:
+    subprocess.run(['/bin/sh', '-c', _REMOVE, 'remove', folder], stderr=subprocess.DEVNULL)
 
 
 def refusal(allow_unsandboxed: bool) -> str:
@@ -155,30 +177,40 @@ def refusal(allow_unsandboxed: bool) -> str:
 
 
 def unsandboxed_warning(allow_unsandboxed: bool) -> str:
-  """What has to be said aloud where programs are run without isolation; '' where they are not."""
-  if not allow_unsandboxed or available():
+  """What has to be said aloud where programs are run without isolation, or without the filter; '' elsewhere."""
+  if available():
+    lacking = sandbox_filter.missing()
+    return lacking and f'WARNING: {lacking}'
+  if not allow_unsandboxed:
     return ''
+  unlimited = '' if os.geteuid() else ', and as root without a limit on processes'
   return (
     'WARNING: no sandbox works here and allow_unsandboxed is set: programs that a model wrote, and that nobody has '
-    'read, RUN WITHOUT ISOLATION as this user, with its files and its network'
+    f'read, RUN WITHOUT ISOLATION as this user, with its files{unlimited}'
   )
 
 
 def _run(command: list[str], stdin: bytes, limits: Limits) -> Result:
-  process = subprocess.Popen(
-    command,
-    stdin=subprocess.PIPE,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    env={'PATH': sandbox_command.search_path(), 'HOME': '/tmp'},
-    cwd='/',
-    start_new_session=True,
-  )
-  with process:
-    try:
-      return _watch(process, stdin, limits)
-    finally:
-      _kill(process)
+  reading, writing = os.pipe()
+  with open(reading, 'rb', 0) as source, open(writing, 'wb', 0) as feed:
+    os.fchmod(
+      reading, 0o444
+    )  # for /dev/stdin, which opens it again, and as another user where this is root
+    process = subprocess.Popen(
+      command,
+      stdin=source,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      env={'PATH': sandbox_command.search_path(), 'HOME': '/tmp'},
+      cwd='/',
+      start_new_session=True,
+    )
+    source.close()
+    with process:
+      try:
+        return _watch(process, feed, stdin, limits)
+      finally:
+        _kill(process)
 
 
 def _kill(process: subprocess.Popen):
@@ -187,8 +219,8 @@ def _kill(process: subprocess.Popen):
     os.killpg(process.pid, signal.SIGKILL)
 
 
-def _watch(process: subprocess.Popen, stdin: bytes, limits: Limits) -> Result:
-  with _Pipes(process, stdin) as pipes:
+def _watch(process: subprocess.Popen, feed: io.FileIO, stdin: bytes, limits: Limits) -> Result:
+  with _Pipes(process, feed, stdin) as pipes:
     begin = time.monotonic()
     while not pipes.started and pipes.reading and time.monotonic() < begin + START_SECONDS:
       pipes.move(begin + START_SECONDS)
@@ -210,10 +242,10 @@ def _watch(process: subprocess.Popen, stdin: bytes, limits: Limits) -> Result:
 class _Pipes:
   """The pipes of a process, fed and drained as they are ready, so that neither side waits for the other."""
 
-  def __init__(self, process: subprocess.Popen, stdin: bytes):
+  def __init__(self, process: subprocess.Popen, feed: io.FileIO, stdin: bytes):
     self.stdout, self.stderr = bytearray(), bytearray()
     self._read = {process.stdout: self.stdout, process.stderr: self.stderr}
-    self._stdin, self._unsent = process.stdin, memoryview(stdin)
+    self._stdin, self._unsent = feed, memoryview(stdin)
     self._selector = selectors.DefaultSelector()
 
   def __enter__(self):

@@ -1,13 +1,15 @@
 """The command lines that shut a program in: bubblewrap's, util-linux's unshare, or none.
 
 In both sandboxes a program finds a root of its own: /usr, the base interpreter and what loads it, read-only; two
-devices; a /proc of its own process namespace; /tmp, of limited size, gone when it ends. No other file of the host is
-there. It has no network, no capability and no way to gain one.
+devices; a /proc of its own process namespace, read-only; /tmp, of limited size, gone when it ends. No other file of
+the host is there, nor /dev/shm. It has no network, no capability and no way to gain one. The number of files in /tmp
+is limited too, but not by bubblewrap, which cannot.
 """
 
 import os
 import pathlib
 import random
+import resource
 import shlex
 import shutil
 import sys
@@ -19,18 +21,20 @@ _TOOLS = {
   'unshare': ('setpriv', 'prlimit', 'unshare', 'mount', 'chroot'),
   '': ('prlimit',),
 }
-STARTED = b'started\n'  # on stderr, ahead of anything that the program can write
+STARTED = b'started\n'  # on stderr, by the driver, ahead of anything that the program can write
 
 _SYSTEM = ('/usr', '/bin', '/sbin', '/lib', '/lib32', '/lib64', '/libx32', '/etc/ld.so.cache')
 _DEVICES = ('/dev/null', '/dev/urandom')
 _STDIN = ('/proc/self/fd/0', '/dev/stdin')
 
-# The shell stays, as the process that everything else in the sandbox ends with. When memory runs short, the kernel
-# is to end this first.
+# When memory runs short, the kernel is to end this first. It is said here, on the host's /proc: in the sandbox, where
+# a user's program could take it back, /proc is read-only.
+_FIRST = '{ echo 1000 >/proc/self/oom_score_adj; } 2>/dev/null; exec "$@"'
+
+# The shell stays, as the process that everything else in the sandbox ends with.
 _START = """
-{ echo 1000 >/proc/self/oom_score_adj; } 2>/dev/null
 PATH=/usr/local/bin:/usr/bin:/bin
-cd "$1" && printf %s "$2" >program.py && shift 2 && echo started >&2 && "$@"
+cd "$1" && printf %s "$2" >program.py && shift 2 && "$@"
 exit $?
 """
 
@@ -54,31 +58,56 @@ def search_path() -> str:
 def isolated(method: str, program: str, arguments: Sequence[str], limits) -> list[str]:
   """`python arguments` beside program.py, shut in by `method`, under `limits` (sandbox.Limits)."""
   root = os.geteuid() == 0
-  inner = _start('/tmp', program, [*_drop(method, root), *_rlimits(limits), python(), *arguments])
+  limited = [*_drop(method, root), *_rlimits(limits, limits.processes), python(), *arguments]
   outer = _bwrap(limits, root) if method == 'bwrap' else _unshare(limits, root)
-  return ['setpriv', '--pdeathsig=KILL', *outer, *inner]
+  return _first(['setpriv', '--pdeathsig=KILL', *outer, *_start('/tmp', program, limited)])
 
 
 def unsandboxed(folder: str, program: str, arguments: Sequence[str], limits) -> list[str]:
-  """The same under resource limits alone; the limit on processes would count all of this user's."""
-  rlimits = [flag for flag in _rlimits(limits) if not flag.startswith('--nproc')]
-  return _start(folder, program, [*rlimits, python(), *arguments])
+  """The same under resource limits alone. That on processes counts all of this user's: the program may have
+  `limits.processes` beside those that run now. The kernel does not hold root to it.
+  """
+  limited = [*_rlimits(limits, tasks() + limits.processes), python(), *arguments]
+  return _first(_start(folder, program, limited))
+
+
+def tasks() -> int:
+  """How many processes this user has, threads included."""
+  count, user = 0, os.getuid()
+  for path in pathlib.Path('/proc').glob('[0-9]*/status'):
+    try:
+      fields = dict(line.split(':', 1) for line in path.read_text().split('\n') if ':' in line)
+    except OSError:  # it ended meanwhile
+      continue
+    if int(fields['Uid'].split()[0]) == user:
+      count += int(fields['Threads'])
+  return count
+
+
+def _first(command: list[str]) -> list[str]:
+  return ['/bin/sh', '-c', _FIRST, 'first', *command]
 
 
 def _start(folder: str, program: str, command: list[str]) -> list[str]:
   return ['/bin/sh', '-c', _START, 'start', folder, program, *command]
 
 
-def _rlimits(limits) -> list[str]:
+def _rlimits(limits, processes: int) -> list[str]:
+  """None above what this process has been given itself, which only root could raise."""
   sizes = {
     'cpu': int(limits.seconds) + 2,  # wall time ends a program first, unless nobody watches
     'as': limits.memory_mb * 2**20,
-    'nproc': limits.processes,
+    'nproc': processes,
     'fsize': limits.scratch_mb * 2**20,
     'nofile': 64,
     'core': 0,
   }
-  return ['prlimit', *(f'--{name}={size}' for name, size in sizes.items())]
+  return ['prlimit', *(f'--{name}={_granted(name, size)}' for name, size in sizes.items())]
+
+
+def _granted(name: str, size: int) -> int:
+  hard = resource.getrlimit(getattr(resource, f'RLIMIT_{name.upper()}'))[1]
+  return size if hard == resource.RLIM_INFINITY else min(size, hard)
 
 
 def _drop(method: str, root: bool) -> list[str]:
@@ -133,7 +162,7 @@ def _build(limits) -> str:
         f'mount --bind {_options(path)} {_quoted([path])} {_quoted([path], ".")}'
         for path in folders + files
       ),
-      'mount -t proc -o nosuid,nodev,noexec proc proc 2>/dev/null || true',
+      'mount -t proc -o ro,nosuid,nodev,noexec proc proc 2>/dev/null || true',
       f'mount -t tmpfs -o {scratch} tmpfs tmp',
       'mount -o remount,bind,ro /tmp',
       'exec chroot . "$@"',
@@ -166,5 +195,6 @@ def _bwrap(limits, root: bool) -> list[str]:
   return [
     'bwrap', '--die-with-parent', '--new-session', *spaces,
     *(flag for name in kept for flag in ('--cap-add', name)),
-    *binds, '--symlink', *_STDIN, '--proc', '/proc', *scratch, '--remount-ro', '/', '--',
+    *binds, '--symlink', *_STDIN, '--proc', '/proc', '--remount-ro', '/proc', *scratch,
+    '--remount-ro', '/', '--',
   ]  # fmt: skip

@@ -14,7 +14,8 @@ class CannotCheck(RuntimeError):
 @dataclasses.dataclass(frozen=True)
 class Verdict:
   """outcome: one of OUTCOMES. answer: what was taken from the completion, None without one. credit: what it earns,
-  from 0 to 1. note: why, for people. seconds: of wall time that the check took.
+  from 0 to 1. note: why, for people. Of a pool's verdicts also seconds: of wall time that the check took. failed:
+  whether it raised. parts: what the completion earns beside its answer, such as 'format' (see parts).
 
   unparseable: the completion has no answer, or none that can be read. bad_gold: the reference cannot be read, so
   that nothing can be said of the completion.
@@ -25,6 +26,8 @@ class Verdict:
   credit: float = 0.0
   note: str = ''
   seconds: float = 0.0
+  failed: bool = False
+  parts: dict[str, float] = dataclasses.field(default_factory=dict, hash=False)
 
   def __post_init__(self):
     if self.outcome not in OUTCOMES:

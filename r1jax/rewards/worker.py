@@ -17,6 +17,8 @@ import sys
 import time
 
 from r1jax.problems.problem import Problem
+from r1jax.rewards import format
+from r1jax.rewards.parts import parts
 from r1jax.rewards.verdict import UNPARSEABLE, CannotCheck, Verdict
 
 _PR_SET_PDEATHSIG = 1
@@ -29,7 +31,10 @@ def main(parent: int, memory: int) -> None:
     return
   if memory:
     with contextlib.suppress(ValueError, OSError):  # macOS has no such limit
-      resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+      hard = resource.getrlimit(resource.RLIMIT_AS)[
+        1
+      ]  # stays: a program may have more than its check
+      resource.setrlimit(resource.RLIMIT_AS, (memory, hard))
   replies = os.fdopen(os.dup(1), 'w', buffering=1)
   os.dup2(2, 1)  # what a library prints must not look like a reply
   loaded = {}
@@ -41,7 +46,8 @@ def main(parent: int, memory: int) -> None:
       loaded[problem.kind] = _load(item['module'])
       replies.write(json.dumps({'loaded': problem.kind}) + '\n')
     check = functools.partial(loaded[problem.kind], **item['options'])
-    replies.write(json.dumps(reply(check, item['completion'], problem)) + '\n')
+    said = reply(check, item['completion'], problem, item['language'])
+    replies.write(json.dumps(said) + '\n')
 
 
 def _load(module: str):
@@ -57,27 +63,28 @@ def _load(module: str):
   return fail
 
 
-def reply(check, completion: str, problem: Problem) -> dict:
-  """What the parent is told of one check."""
+def reply(check, completion: str, problem: Problem, language: str) -> dict:
+  """What the parent is told of one completion: a verdict with its parts, or why nothing can be checked here."""
   try:
-    verdict, failed = attempt(check, completion, problem)
+    verdict = attempt(check, completion, problem)
   except CannotCheck as error:
     return {'cannot': str(error)}
-  return {'verdict': vars(verdict), 'failed': failed}
+  return {'verdict': vars(verdict) | {'parts': parts(completion, language)}}
 
 
-def attempt(check, completion: str, problem: Problem) -> tuple[Verdict, bool]:
-  """One check, timed -> (verdict, whether it raised). Out of memory is for the parent to see: the worker dies.
-  Raises CannotCheck.
+def attempt(check, completion: str, problem: Problem) -> Verdict:
+  """One check, timed. It is given what follows the thought alone, so that none finds an answer in an open one.
+
+  Out of memory is for the parent to see: the worker dies. Raises CannotCheck.
   """
   start = time.perf_counter()
   try:
-    verdict, failed = dataclasses.replace(check(completion, problem)), False
+    verdict = dataclasses.replace(check(format.after_thought(completion), problem))
   except (MemoryError, CannotCheck):
     raise
   except Exception as error:
-    verdict, failed = Verdict(UNPARSEABLE, note=f'the check raised {error!r:.200}'), True
-  return dataclasses.replace(verdict, seconds=time.perf_counter() - start), failed
+    verdict = Verdict(UNPARSEABLE, note=f'the check raised {error!r:.200}', failed=True)
+  return dataclasses.replace(verdict, seconds=time.perf_counter() - start)
 
 
 if __name__ == '__main__':

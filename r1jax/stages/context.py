@@ -24,6 +24,9 @@ class Preempted(Exception):
   """The process was asked to stop; what it had is saved, and a second start goes on from there."""
 
 
+PURPOSES = ('training', 'init', 'evaluation')  # of noise
+
+
 @dataclasses.dataclass
 class Context:
   """params: of the policy, None until somebody asks. stopping: set by SIGTERM."""
@@ -46,8 +49,14 @@ class Context:
     """The mesh, None on a single device."""
     return None if self.mesh.size == 1 else self.mesh
 
-  def root_key(self) -> jax.Array:
-    return jax.random.key(self.experiment.seed)
+  def key(self, purpose: str, stage: Stage | None = None) -> jax.Array:
+    """The root of a stream of noise that shares nothing with another purpose's, or another stage's."""
+    key = jax.random.fold_in(jax.random.key(self.experiment.seed), PURPOSES.index(purpose))
+    return key if stage is None else jax.random.fold_in(key, self.number(stage))
+
+  def number(self, stage: Stage) -> int:
+    """Its place in the experiment."""
+    return self.experiment.stages.index(stage)
 
   def folder(self, stage: Stage) -> Path:
     return self.workdir / stage.name
@@ -124,7 +133,7 @@ class Context:
     make = jax.jit(
       lambda key: weights.init(spec(self.model), self.model, key), out_shardings=shardings
     )
-    return make(jax.random.fold_in(self.root_key(), 1))
+    return make(self.key('init'))
 
   def _trained(self, stage: Stage, step: int) -> Transformer:
     """The policy that a finished stage has left. Raises CheckpointError."""

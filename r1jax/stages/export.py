@@ -2,14 +2,16 @@
 
 import dataclasses
 import json
+import math
 import os
 import time
 from pathlib import Path
 
 from r1jax.checkpoint import on_any_process
-from r1jax.config import Stage
-from r1jax.model import hf, weights
+from r1jax.config import AUTO, Stage
+from r1jax.model import hf, source, weights
 from r1jax.model.hf_folder import check_free
+from r1jax.model.sizes import ModelConfig
 from r1jax.model.transformer import spec
 from r1jax.stages.context import Context
 
@@ -29,7 +31,7 @@ class Config:
   def __post_init__(self):
     if self.dtype not in ('float32', 'bfloat16'):
       raise ValueError(f"dtype={self.dtype!r} is unknown; valid: 'float32' or 'bfloat16'")
-    if not self.shard_gb > 0:
+    if not 0 < self.shard_gb < math.inf:
       raise ValueError(f'shard_gb={self.shard_gb} is not possible; valid: more than 0, such as 5')
 
 
@@ -43,11 +45,19 @@ def run(cfg: Config, stage: Stage, context: Context) -> dict:
     _begin(context.folder(stage), directory)
   if not on_any_process(begun and directory.exists() and any(directory.iterdir())):
     hf.export(
-      context.params(), context.model, directory, context.tokenizer, dtype=cfg.dtype, mtp=cfg.mtp,
+      context.params(), described(context), directory, context.tokenizer, dtype=cfg.dtype, mtp=cfg.mtp,
       shard_bytes=int(cfg.shard_gb * 1e9), texts={'README.md': card(context)},
     )  # fmt: skip
   print(f'{stage.name}: written to {directory}', flush=True)
   return {'steps': 0, 'seconds': time.time() - started, 'path': str(directory)}
+
+
+def described(context: Context) -> ModelConfig:
+  """The model; one that came with a config.json keeps the BOS that is said there, which no prompt may begin with."""
+  experiment = context.experiment
+  if experiment.model.size != AUTO or source.is_named(experiment.init.path):
+    return context.model
+  return dataclasses.replace(context.model, bos=experiment.model_config.bos)
 
 
 def is_begun(folder: Path, directory: Path) -> bool:

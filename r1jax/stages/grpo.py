@@ -42,7 +42,8 @@ class Config:
   """Settings of a stage. A step is one update from prompts_per_step * samples_per_prompt sequences.
 
   steps_per_rollout: minibatches that one rollout is split into. inner_epochs: times that each is learned from.
-  micro_batch: tokens whose gradient is computed at once; for memory only.
+  micro_batch: tokens whose gradient is computed at once; for memory only. overlong_buffer: tokens before max_tokens
+  over which a penalty for length grows, 0: a fifth of max_tokens.
   """
 
   prompts_per_step: int
@@ -55,6 +56,7 @@ class Config:
   steps_per_rollout: int = 1
   inner_epochs: int = 1
   micro_batch: int = 32768
+  overlong_buffer: int = 0
   checkpoint_every: int = 100
   sample_every: int = 10
 
@@ -68,6 +70,10 @@ class Config:
         'a sample is measured against the others of its group'
       )
     how = self.sampling
+    if not 0 <= self.overlong_buffer <= how.max_tokens:
+      raise ValueError(
+        f'overlong_buffer={self.overlong_buffer} is not possible; valid: 0 to {how.max_tokens}'
+      )
     if how.temperature <= 0:
       raise ValueError(
         f'temperature={how.temperature} is not possible; valid: above 0, such as 1.0'
@@ -149,11 +155,11 @@ class Learner:
     self.program, self.shapes = cfg.program(context), cfg.shapes(context)
     self.trainer = Trainer(
       context, stage, self.program, reference=cfg.uses_reference, checkpoint_every=cfg.checkpoint_every,
-      sample_every=cfg.sample_every, host=self.state,
+      sample_every=cfg.sample_every, host=self.state, steps_per_rollout=cfg.updates_per_rollout,
     )  # fmt: skip
     # Every host draws the same problems and makes the same batch; its devices take their rows of it.
     self.problems: ProblemIterator = problem_iterator(
-      context.problems('train'), context.experiment.seed, cfg.prompts_per_step,
+      context.problems('train'), context.experiment.seed + context.number(stage), cfg.prompts_per_step,
       weights=mixture.weights(context.experiment.problems),
     )  # fmt: skip
     self.preferences = Preferences(
@@ -162,10 +168,6 @@ class Learner:
     self.drawn = 0  # problems, ever: the id of a prompt's noise
     self.minibatches: list[dict] = []  # of the rollout, in the order in which they are learned from
     self.timing: dict[str, float] = {}
-    self.told = (
-      0,
-      0,
-    )  # checks that raised, and completions that were quarantined, of which a warning was given
 
   def state(self) -> dict:
     """What a checkpoint keeps: data position, moments of preference rewards, and the rest of the rollout."""
@@ -187,8 +189,9 @@ class Learner:
     with jax.transfer_guard('allow'):
       eos = end_tokens(self.context.tokenizer)
       decoding.warm_up(
-        self.trainer.state.policy, self.context.model, self.shapes, self.cfg.sampling, eos
-      )
+        self.trainer.state.policy, self.context.model, self.shapes, self.cfg.sampling, eos,
+        self.context.raise_if_stopping,
+      )  # fmt: skip
 
   def next_minibatch(self) -> tuple[Batch, dict, dict]:
     """-> (batch, metrics of its samples, seconds that making it took)."""
@@ -260,28 +263,20 @@ class Learner:
     groups = Groups(problems, rollouts, scores, texts)
     self._took('rollout', generated - started)
     self._took('reward', time.perf_counter() - generated)
-    self._warn_of_checks()
+    for complaint in context.pool.complaints():
+      self.trainer.report.warn(complaint)
     return groups
-
-  def _warn_of_checks(self) -> None:
-    """Checks that raised or killed their workers since the last rollout: what they judged earned nothing."""
-    pool, told = self.context.pool, self.told
-    self.told = pool.errors, len(pool.quarantined)
-    if pool.errors > told[0]:
-      self.trainer.report.warn(
-        f'unparseable: {pool.errors - told[0]} checks raised an error, which is a bug of the check; `python -m '
-        'r1jax.rewards` names it for a file of completions'
-      )
-    for problem, reason in pool.quarantined[told[1] :]:
-      self.trainer.report.warn(f'timeout: a completion of problem {problem} {reason}')
 
   def _took(self, phase: str, seconds: float) -> None:
     self.timing[phase] = self.timing.get(phase, 0.0) + seconds
 
 
 def by_variance(groups: Groups) -> tuple[Groups, Groups]:
-  """Groups -> those whose samples differ in accuracy, and the others (DAPO, 3.2)."""
-  varied = group_variance(groups.scores.parts['accuracy'])
+  """Groups -> those whose samples differ in accuracy, and the others (DAPO, 3.2); in their reward where there is no
+  answer.
+  """
+  scores = groups.scores
+  varied = group_variance(np.where(scores.checked, scores.parts['accuracy'], scores.total))
   return choose(groups, varied), choose(groups, ~varied)
 
 

@@ -21,10 +21,6 @@ from r1jax.stages.training import Program, place
 from r1jax.state import State
 from r1jax.update import logprobs
 
-OVERLONG_SHARE = (
-  5  # the soft penalty begins on the last fifth of max_tokens (DAPO: 4,096 of 20,480)
-)
-
 
 @dataclasses.dataclass(frozen=True)
 class Part:
@@ -44,7 +40,7 @@ def minibatches(groups: Groups, cfg, program: Program, state: State, mesh) -> li
   steps = np.arange(len(groups.problems)).reshape(-1, size)
   parts = [_part(choose(groups, which), cfg, program, state, mesh) for which in steps]
   found = _advantages(parts, cfg).reshape(len(parts), size, cfg.samples_per_prompt, -1)
-  return [_entry(part, advantage) for part, advantage in zip(parts, found, strict=True)]
+  return [_entry(part, advantage, cfg) for part, advantage in zip(parts, found, strict=True)]
 
 
 def _part(groups: Groups, cfg, program: Program, state: State, mesh) -> Part:
@@ -73,13 +69,19 @@ def _advantages(parts: Sequence[Part], cfg) -> np.ndarray:
 
 
 def _rewards(groups: Groups, cfg) -> np.ndarray:
-  """[P, G], with the penalty for great length where the algorithm has one (DAPO, 3.4)."""
+  """[P, G], with the penalty for great length where the algorithm has one."""
+  return groups.scores.total + _for_length(groups, cfg)
+
+
+def _for_length(groups: Groups, cfg) -> np.ndarray:
+  """[P, G] -> what great length takes from a reward: half of what a right answer is worth at most, as in DAPO (3.4),
+  where rewards are -1 and 1.
+  """
+  length, most = groups.rollouts.length, cfg.sampling.max_tokens
   if 'penalty' not in cfg.algorithm.overlong:
-    return groups.scores.total
-  most = cfg.sampling.max_tokens
-  return groups.scores.total + overlong_penalty(
-    groups.rollouts.length, most, max(most // OVERLONG_SHARE, 1)
-  )
+    return np.zeros(length.shape, np.float32)
+  buffer = cfg.overlong_buffer or max(most // 5, 1)  # DAPO: 4,096 of 20,480
+  return cfg.reward.accuracy_weight / 2 * overlong_penalty(length, most, buffer)
 
 
 def _penalty(part: Part, cfg) -> np.ndarray:
@@ -90,7 +92,7 @@ def _penalty(part: Part, cfg) -> np.ndarray:
   return cfg.algorithm.kl_weight * k1(old, reference, rollouts.length)
 
 
-def _entry(part: Part, advantage: np.ndarray) -> dict:
+def _entry(part: Part, advantage: np.ndarray, cfg) -> dict:
   groups = part.groups
   spread = spread_advantage(advantage, groups.rollouts, part.places, part.batch)
   shown = [
@@ -99,4 +101,7 @@ def _entry(part: Part, advantage: np.ndarray) -> dict:
     float(groups.scores.total[0, 0]),
   ]
   batch = part.batch.replace(advantage=spread)
-  return {'arrays': batch.arrays(), 'metrics': metrics_of(groups), 'shown': shown}
+  metrics = metrics_of(groups)
+  if 'penalty' in cfg.algorithm.overlong:
+    metrics['overlong_penalty'] = _for_length(groups, cfg).mean().item()
+  return {'arrays': batch.arrays(), 'metrics': metrics, 'shown': shown}

@@ -86,7 +86,7 @@ def run(cfg: Config, stage: Stage, context: Context) -> dict:
     spec_of=spec_of,
     start=preference.from_policy,
   )
-  stream = _stream(train, cfg, context.experiment.seed + context.experiment.stages.index(stage))
+  stream = _stream(train, cfg, context.experiment.seed + context.number(stage))
   trainer = Trainer(
     context, stage, program, reference=False, checkpoint_every=cfg.checkpoint_every, sample_every=0,
     host=lambda: {'comparisons': stream.get_state()},

@@ -53,14 +53,17 @@ class Trainer:
 
   def __init__(
     self, context: Context, stage: Stage, program: Program, *, reference: bool, checkpoint_every: int,
-    sample_every: int, host: Callable[[], dict],
+    sample_every: int, host: Callable[[], dict], steps_per_rollout: int = 1,
   ):  # fmt: skip
     self.context, self.stage, self.program, self.host = context, stage, program, host
     self.checkpoint_every = checkpoint_every
     self.checkpointer = context.checkpointer(stage)
     self.rollouts = RolloutLog(context.folder(stage) / 'rollouts')
     total = program.optimizer.steps
-    self.report = Report(context.workdir, stage.name, total, sample_every, enabled=hosts.is_first())
+    self.report = Report(
+      context.workdir, stage.name, total, sample_every, enabled=hosts.is_first(),
+      steps_per_rollout=steps_per_rollout,
+    )  # fmt: skip
     self._kept = {
       'master': context.experiment.model.master,
       'reference': reference,
@@ -84,8 +87,8 @@ class Trainer:
     step = self.checkpointer.latest(before)
     if step is None:
       self.state = state_lib.init(
-        self.program.start(self.context.take_params(self.stage)), self.context.root_key(), self.program.model,
-        self._rule, self.context.sharded, **self._kept,
+        self.program.start(self.context.take_params(self.stage)), self.context.key('training', self.stage),
+        self.program.model, self._rule, self.context.sharded, **self._kept,
       )  # fmt: skip
       return None
     goal = state_lib.abstract(self.program.model, self._rule, self.context.sharded, **self._kept)

@@ -30,6 +30,11 @@ def die_once(path):
   os.kill(os.getpid(), signal.SIGSEGV)
 
 
+def die_after(seconds):
+  time.sleep(float(seconds))
+  os.kill(os.getpid(), signal.SIGSEGV)
+
+
 def fail(message):
   raise KeyError(message)
 
@@ -52,6 +57,7 @@ ACTIONS = {
   'hang_with_child': hang_with_child,
   'die': lambda text: os.kill(os.getpid(), signal.SIGSEGV),
   'exit': lambda text: sys.exit(3),
+  'die_after': die_after,
   'die_once': die_once,
   'eat': lambda text: verdict(True, str(len(bytearray(2**29)))),
   'fail': fail,

@@ -16,6 +16,7 @@ import zlib
 from concurrent.futures import Future
 
 from r1jax.model import sizes
+from r1jax.rewards.parts import parts
 from r1jax.rewards.pool import Pool
 from r1jax.rewards.verdict import verdict
 
@@ -49,10 +50,10 @@ sizes._SIZES['micro_moe'] = dataclasses.replace(
 )  # fmt: skip
 
 
-def chance(self, text: str, problem) -> Future:
+def chance(self, text: str, problem, language: str = '') -> Future:
   """Random weights solve nothing: chance decides, the same one for the same text."""
-  checked = Future()
-  checked.set_result(verdict(bool(zlib.crc32(text.encode()) % 2), text))
+  checked, found = Future(), verdict(bool(zlib.crc32(text.encode()) % 2), text)
+  checked.set_result(dataclasses.replace(found, parts=parts(text, language)))
   return checked
 
 

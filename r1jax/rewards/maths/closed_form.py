@@ -17,33 +17,36 @@ from math_verify import LatexExtractionConfig, parse, verify
 from sympy.core.function import UndefinedFunction
 from sympy.logic.boolalg import BooleanAtom
 
-from r1jax.rewards.maths.text import tokenize, with_depth
+from r1jax.rewards.maths.operators import plain
+from r1jax.rewards.maths.text import SPECIAL, tokenize, with_depth
 
 SETS = frozenset(('\\cap', '\\setminus'))
-_BOUND = frozenset(('\\sum', '\\prod', '\\int', '\\lim'))  # by an index of their own
+_BOUND = frozenset(
+  ('\\sum', '\\prod', '\\int', '\\lim', '\\iint', '\\iiint')
+)  # by an index of their own
 OPERATORS = SETS | _BOUND | {'\\det'}
 _UNDONE = (sympy.Sum, sympy.Product, sympy.Integral, sympy.Limit, sympy.Derivative)
 _WRITTEN = (  # what the answer's parser reads as sympy writes it
   sympy.Add, sympy.Mul, sympy.Pow, sympy.Number, sympy.Symbol, sympy.exp, sympy.log, sympy.factorial, sympy.binomial,
   sympy.Abs, sympy.floor, sympy.ceiling, sympy.Max, sympy.Min, sympy.MatrixBase, sympy.FiniteSet, sympy.Interval,
   sympy.Union, sympy.Tuple, sympy.sin, sympy.cos, sympy.tan, sympy.asin, sympy.acos, sympy.atan, sympy.sinh,
-  sympy.cosh, sympy.tanh, BooleanAtom,
+  sympy.cosh, sympy.tanh, sympy.zeta, sympy.gamma, sympy.erf, BooleanAtom,
 )  # fmt: skip
 _TAKES = ('\\frac', '\\sqrt', '\\binom')
 _COUNTING = (sympy.Sum, sympy.Product)
-_APART = frozenset(('=', '<', '>', ',', ';', ':', '%', '&'))  # outside of brackets
+_APART = frozenset(('=', '<', '>', ',', ';', ':', '%', '&', '\\or'))  # outside of brackets
 _CONSTANTS = (sympy.pi, sympy.E, sympy.oo, -sympy.oo, sympy.S.EmptySet)
 _READABLE = OPERATORS | frozenset(
   (
     '\\frac', '\\sqrt', '\\binom', '\\infty', '\\pi', '\\rightarrow', '\\lfloor', '\\rfloor', '\\lceil', '\\rceil',
     '\\{', '\\}', '\\\\', '\\matrix', '\\endmatrix', '\\cup', '\\sin', '\\cos', '\\tan', '\\arcsin', '\\arccos',
     '\\arctan', '\\sinh', '\\cosh', '\\tanh', '\\log', '\\ln', '\\exp', '\\max', '\\min', '\\gcd', '\\lcm', '\\top',
-    '\\alpha', '\\beta', '\\gamma', '\\theta', '\\lambda', '\\mu', '\\emptyset',
+    '\\alpha', '\\beta', '\\gamma', '\\theta', '\\lambda', '\\mu', '\\emptyset', '\\R',
   )
 )  # fmt: skip
 _SPELLING = {
   '\\rightarrow': '\\to', '\\matrix': '\\begin{pmatrix}', '\\endmatrix': '\\end{pmatrix}', '*': '\\cdot',
-  '\\top': 'T',
+  '\\top': 'T', '\\R': '\\mathbb{R}',
 }  # fmt: skip
 _GREEK = ('\\xi', '\\eta', '\\kappa', '\\nu', '\\rho', '\\tau', '\\omega', '\\psi', '\\phi')
 _CONFIG = LatexExtractionConfig(
@@ -60,11 +63,18 @@ def needed(tokens: list[str]) -> bool:
 
 def undone(tokens: list[str]) -> bool:
   """Does it leave the work to the reader?"""
-  return bool((OPERATORS | {'\\max', '\\min', '\\gcd', '\\lcm'}) & set(tokens)) or _derives(tokens)
+  pairs = list(zip(tokens, tokens[1:]))
+  operators = OPERATORS & set(tokens)
+  if all(a in ('\\R', 'R') for a, b in pairs if b == '\\setminus'):
+    operators -= {'\\setminus'}  # `R \\setminus \\{0\\}` is as good as a union
+  special = any(a[1:] in SPECIAL and b in ('(', '_') for a, b in pairs)
+  of_many = {'\\max', '\\min', '\\gcd', '\\lcm'} & set(tokens)
+  return bool(operators or special or of_many) or _derives(tokens)
 
 
 def closed(tokens: list[str]) -> list[str]:
   """tokens -> those of the value, in which no operator is left. Raises ValueError where there is none."""
+  tokens = plain(tokens)
   names = _renamed(tokens)
   with _unreadable():
     found = _value(tuple(tokens), names)
@@ -79,6 +89,7 @@ def closed(tokens: list[str]) -> list[str]:
 def readable(tokens: list[str]) -> None:
   """Raises ValueError where math-verify cannot read them."""
   with _unreadable():
+    tokens = plain(tokens)
     _value(tuple(tokens), _renamed(tokens))
 
 
@@ -86,6 +97,7 @@ def agree(gold: list[str], answer: list[str]) -> bool:
   """Are both the same to math-verify, and to sympy, though one has no closed form? Raises ValueError where one cannot
   be read. Math-verify's own tolerance (1e-15) is not enough: what is left of the difference has to be zero.
   """
+  gold, answer = plain(gold), plain(answer)
   names = _renamed([*gold, *answer])
   with _unreadable():
     left, right = (_value(tuple(tokens), names) for tokens in (gold, answer))

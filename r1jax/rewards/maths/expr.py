@@ -5,13 +5,12 @@ power = {'-'} postfix ['^' argument]        postfix = atom {'!' | '"degree"' | '
 atom = number | letter | bracketed sum | |sum| | \\frac.. | \\sqrt.. | \\binom.. | function argument
 """
 
-import dataclasses
 from fractions import Fraction
 
-from r1jax.rewards.maths.text import FUNCTIONS, MAX_DEPTH
+from r1jax.rewards.maths.text import FUNCTIONS, MAX_DEPTH, SPECIAL
+from r1jax.rewards.maths.tree import CONSTANTS, Expr, Num, Op, Sym
 
 MAX_TOKENS = 300  # bounds the depth of the expression, too, and what recurses into it
-CONSTANTS = {'\\pi': 'pi', 'e': 'e', 'i': 'i', '\\infty': 'infinity'}
 _GREEK = frozenset(
   (
     'alpha', 'beta', 'gamma', 'delta', 'epsilon', 'theta', 'lambda', 'mu', 'nu', 'rho', 'sigma', 'tau', 'phi',
@@ -23,31 +22,6 @@ _OF_MANY = ('\\max', '\\min', '\\gcd', '\\lcm')
 _WRAPS = {'\\lfloor': 'floor', '\\lceil': 'ceil'}
 
 
-@dataclasses.dataclass(frozen=True)
-class Num:
-  value: Fraction
-
-
-@dataclasses.dataclass(frozen=True)
-class Sym:
-  """A variable, or one of the constants pi, e, i and infinity."""
-
-  name: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Op:
-  """add, sub, mul, div, neg, pow, root (degree, radicand), fact, binom, abs, floor, ceil, log (base, x), max, min,
-  gcd, lcm or a function of FUNCTIONS.
-  """
-
-  name: str
-  args: tuple
-
-
-Expr = Num | Sym | Op
-
-
 def parse(tokens: list[str]) -> Expr:
   """tokens -> expression; ValueError where they are none."""
   if len(tokens) > MAX_TOKENS:
@@ -57,13 +31,6 @@ def parse(tokens: list[str]) -> Expr:
   if reader.at < len(tokens):
     raise ValueError(f'unexpected {tokens[reader.at]}')
   return found
-
-
-def walk(node: Expr):
-  """The node and all below it."""
-  yield node
-  for arg in node.args if isinstance(node, Op) else ():
-    yield from walk(arg)
 
 
 class _Reader:
@@ -166,9 +133,11 @@ class _Reader:
       or token[:1].isalnum()
       or token.startswith('.')
       or token[1:] in FUNCTIONS
+      or token[1:] in SPECIAL
       or token[1:] in _GREEK
       or token in ('\\frac', '\\sqrt', '\\binom', *_OF_MANY)
       or _letter(token)
+      or _is_vector(token)
     )
 
   def atom(self) -> Expr:
@@ -177,7 +146,9 @@ class _Reader:
       return Num(Fraction(token))
     if token in CONSTANTS:
       return Sym(CONSTANTS[token])
-    if token.isalpha() or token[1:] in _GREEK:
+    if token == '\\Li' or (token[1:] in SPECIAL and self.peek() == '('):
+      return self.special(token[1:])
+    if token.isalpha() or token[1:] in _GREEK or _is_vector(token):
       return Sym(token)
     if _letter(token):
       return Sym(CONSTANTS.get(token[1], token[1]))
@@ -254,6 +225,17 @@ class _Reader:
       return _apply('arc' + name, base, node.args[-1])
     return Op('pow', (node, power)) if power else node
 
+  def special(self, name: str) -> Expr:
+    """`\\zeta(3)`, `\\operatorname{Li}_2(x)`: nothing but a bracket is their argument."""
+    order = ()
+    if name == 'Li':
+      self.take('_')
+      order = (self.argument(),)
+    self.take('(')
+    inner = self.sum()
+    self.take(')')
+    return Op(name, (*order, inner))
+
   def operand(self) -> Expr:
     if self.peek() in ('(', '{', '['):
       return self.marks(self.atom())
@@ -269,6 +251,11 @@ class _Reader:
 
 def _letter(token: str) -> bool:
   return len(token) == 3 and token[0] == '"' and token[1].isalpha()
+
+
+def _is_vector(token: str) -> bool:
+  """From A to B, in one token."""
+  return token.startswith('\\vec') and len(token) == 6
 
 
 def _apply(name: str, base: Expr | None, x: Expr) -> Op:

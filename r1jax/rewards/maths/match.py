@@ -3,10 +3,12 @@
 import functools
 from fractions import Fraction
 
-from r1jax.rewards.maths import units
-from r1jax.rewards.maths.expr import Expr, Num, Op, Sym, walk
+from r1jax.rewards.maths import reals, units
+from r1jax.rewards.maths.exact import exact
+from r1jax.rewards.maths.families import same_family
 from r1jax.rewards.maths.structure import Answer, Many, Relation, Text, Value
-from r1jax.rewards.maths.value import exact, proportional, same
+from r1jax.rewards.maths.tree import Expr, Num, Op, Sym, walk
+from r1jax.rewards.maths.value import proportional, same, variables
 
 _HUNDRED = Num(Fraction(100))
 
@@ -22,10 +24,13 @@ def matches(gold: Answer, answer: Answer, in_percent: bool = False) -> bool:
     return _names_agree(gold, answer) and _values(gold, answer, in_percent)
   if isinstance(gold, Text) or isinstance(answer, Text):
     return _words(gold) is not None and _words(gold) == _words(answer)
+  numbers = _numbers(gold, answer)
+  if numbers is not None:
+    return numbers
   if isinstance(gold, Many) and isinstance(answer, Many):
-    return _names_agree(gold, answer) and _collections(gold, answer, match)
-  if {type(gold), type(answer)} == {Many, Relation} and 'union' in _kinds(gold, answer):
-    return match(_all_but(gold), _all_but(answer))
+    if not _names_agree(gold, answer):
+      return gold.kind == answer.kind == 'interval' and _relations(gold, answer)
+    return _collections(gold, answer, match)
   if isinstance(gold, Many | Relation) and isinstance(answer, Many | Relation):
     return _relations(gold, answer)
   return (
@@ -35,28 +40,24 @@ def matches(gold: Answer, answer: Answer, in_percent: bool = False) -> bool:
   )
 
 
-def _kinds(*sides: Answer) -> set[str]:
-  return {side.kind for side in sides if isinstance(side, Many)}
-
-
-def _all_but(side: Answer) -> Answer:
-  """`x \\ne 0` -> what is below 0 and what is above; others as they are, or nothing where they are no such relation."""
-  if not isinstance(side, Relation):
-    return side
-  infinity = Sym('infinity')
-  names, points = [side.left, side.right], [side.right, side.left]
-  for name, point in zip(names, points):
-    if side.op == '\\ne' and isinstance(name, Sym) and exact(point) is not None:
-      ends = (Op('neg', (infinity,)), point, infinity)
-      halves = (Many('interval', (Value(a), Value(b)), '()') for a, b in zip(ends, ends[1:]))
-      return Many('union', tuple(halves))
-  return Many('union', ())
+def _numbers(gold: Answer, answer: Answer) -> bool | None:
+  """Are they the same set of real numbers? R is all of them. None where they are none."""
+  if isinstance(answer, Value) and answer.expr == Sym('R') and not isinstance(gold, Value):
+    answer = reals.ALL
+  if not all(isinstance(side, Many | Relation) for side in (gold, answer)):
+    return None
+  same_set = reals.same_set(gold, answer)
+  names = {reals.about(side) for side in (gold, answer)} - {''}
+  return None if same_set is None else same_set and len(names) < 2
 
 
 def _names_agree(gold: Answer, answer: Answer) -> bool:
-  """`x = 5` is not `y = 5`; 5 is either."""
-  names = {side.name for side in (gold, answer) if getattr(side, 'name', '')}
-  return len(names) < 2
+  """`x = 5` is not `y = 5`; 5 is either, and `x_1 = 5` is `x = 5`."""
+  names = [side.name for side in (gold, answer) if getattr(side, 'name', '')]
+  if len(set(names)) < 2:
+    return True
+  bases = {name.split('_')[0] for name in names}
+  return len(bases) == 1 and bases & set(names) == bases
 
 
 def _words(side: Answer) -> tuple[str, ...] | None:
@@ -73,9 +74,10 @@ def _only_products(expr: Expr) -> bool:
 
 
 def _values(gold: Value, answer: Value, in_percent: bool) -> bool:
-  if units.known(gold.unit) and units.known(answer.unit) and gold.unit != answer.unit:
+  if units.conflict(gold.unit, answer.unit):
     return False
-  if 'degree' in (gold.unit, answer.unit) and gold.unit != answer.unit:
+  measures = [units.measure(side.unit) for side in (gold, answer)]
+  if 'degree' in measures and measures[0] != measures[1]:
     return _angles(gold, answer)
   if gold.modulus or answer.modulus:
     return _residues(gold, answer)
@@ -92,7 +94,7 @@ def _percent(expr: Expr) -> Expr:
 
 def _angles(gold: Value, answer: Value) -> bool:
   """Degrees on one side only: the other leaves the sign out, or is in radians."""
-  degrees, other = (gold, answer) if gold.unit == 'degree' else (answer, gold)
+  degrees, other = (gold, answer) if units.measure(gold.unit) == 'degree' else (answer, gold)
   if Sym('pi') not in walk(other.expr):
     return same(gold.expr, answer.expr)
   radians = Op('div', (Op('mul', (degrees.expr, Sym('pi'))), Num(Fraction(180))))
@@ -110,15 +112,46 @@ def _residues(gold: Value, answer: Value) -> bool:
 
 def _collections(gold: Many, answer: Many, match) -> bool:
   kinds = {gold.kind, answer.kind}
+  if kinds == {'family'}:
+    return same_family(gold, answer)
+  if kinds == {'ratio'}:
+    return _ratios(gold.items, answer.items, match)
   if gold.kind == answer.kind == 'set':
     return _covers(gold.items, answer.items, match) and _covers(answer.items, gold.items, match)
   if kinds in ({'union'}, {'cases'}) or kinds <= {'list', 'set'}:
     return _unordered(gold.items, answer.items, match)
   if kinds <= {'tuple', 'interval'}:
     return gold.brackets == answer.brackets and _ordered(gold.items, answer.items, match)
+  if kinds == {'tuple', 'list'} and any(map(_alternatives, (gold, answer))):
+    return False
   if len(kinds) == 1 or kinds == {'tuple', 'list'}:
     return _ordered(gold.items, answer.items, match)
   return False
+
+
+def _alternatives(side: Many) -> bool:
+  """`x = 1 or x = 3`, and `x = 1, x = 3`: no pair."""
+  names = [getattr(item, 'name', '') for item in side.items]
+  return side.brackets == 'or' or (all(names) and len(names) > len(set(names)))
+
+
+def _ratios(gold: tuple, answer: tuple, match) -> bool:
+  """3:4 is 6:8, but 3:45 may be a time of day."""
+  if _ordered(gold, answer, match):
+    return True
+  if not (len(gold) == len(answer) and _is_ratio(gold) and _is_ratio(answer)):
+    return False
+  (first, *rest), (other, *others) = ([item.expr for item in items] for items in (gold, answer))
+  return all(same(Op('mul', (a, other)), Op('mul', (b, first))) for a, b in zip(rest, others))
+
+
+def _is_ratio(items: tuple) -> bool:
+  """Of numbers, and what may be no time."""
+  if not all(isinstance(item, Value) and item == Value(item.expr) for item in items):
+    return False
+  numbers = [exact(item.expr) for item in items]
+  time = len(numbers) == 2 and None not in numbers and numbers[0] < 25 and 9 < numbers[1] < 60
+  return not (time or 0 in numbers or any(variables(item.expr) for item in items))
 
 
 def _covers(all_of: tuple, some: tuple, match) -> bool:
@@ -144,11 +177,23 @@ def _unordered(gold: tuple, answer: tuple, match) -> bool:
 
 
 def _single(gold: Answer, answer: Answer, match) -> bool:
-  """A collection against a value: only one of a single element can be it."""
+  """A collection against a value: only one of a single element can be it, or a ratio of two, or of an index."""
   many, value = (gold, answer) if isinstance(gold, Many) else (answer, gold)
+  if many.kind == 'ratio' and many is gold:
+    return _quotient(many, value)
+  if many.kind == 'family' and many is answer:
+    return match(gold, many.items[0])
   if many.kind not in ('set', 'list') or len(many.items) != 1:
     return False
   return match(many.items[0], value) if many is gold else match(value, many.items[0])
+
+
+def _quotient(ratio: Many, value: Answer) -> bool:
+  """5:2 is 5/2."""
+  if len(ratio.items) != 2 or not _is_ratio(ratio.items) or not isinstance(value, Value):
+    return False
+  left, right = (item.expr for item in ratio.items)
+  return value == Value(value.expr) and same(Op('div', (left, right)), value.expr)
 
 
 def _relations(gold: Answer, answer: Answer) -> bool:

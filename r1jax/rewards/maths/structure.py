@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from r1jax.rewards.maths.expr import Expr
+from r1jax.rewards.maths.tree import Expr
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,8 +19,9 @@ class Value:
 @dataclasses.dataclass(frozen=True)
 class Many:
   """kind: 'list' (no brackets), 'set', 'union', 'tuple', 'interval', 'matrix' (of rows, which are tuples), 'ratio',
-  'cases' (tuples of a value and its condition), 'builder' (`{2k | k in Z}`: its element and its condition) or 'chain'
-  (equal to each other: `10/2 = 5`). brackets: of a tuple or interval, as '(]'.
+  'cases' (tuples of a value and its condition), 'family' (`2k, k in Z`: what stands before, and the index with its
+  domain), 'builder' (any other `{x | ...}`: its element and its condition) or 'chain' (equal to each other:
+  `10/2 = 5`). brackets: of a tuple or interval, as '(]'; of a list, 'or' where it says so.
   """
 
   kind: str

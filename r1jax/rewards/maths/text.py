@@ -12,10 +12,13 @@ MAX_DEPTH = 40
 
 FUNCTIONS = frozenset(
   (
-    'sin', 'cos', 'tan', 'cot', 'sec', 'csc', 'arcsin', 'arccos', 'arctan', 'sinh', 'cosh', 'tanh', 'log',
-    'lg', 'ln', 'exp',
+    'sin', 'cos', 'tan', 'cot', 'sec', 'csc', 'arcsin', 'arccos', 'arctan', 'arccot', 'arcsec', 'arccsc', 'sinh',
+    'cosh', 'tanh', 'coth', 'sech', 'csch', 'arcsinh', 'arccosh', 'arctanh', 'log', 'lg', 'ln', 'exp', 'sgn',
   )
 )  # fmt: skip
+SPECIAL = frozenset(
+  ('zeta', 'Gamma', 'erf', 'erfc', 'Li')
+)  # in front of a bracket, or else letters
 OPEN = frozenset(('(', '[', '{', '\\{', '\\lfloor', '\\lceil', '\\langle', '\\matrix', '\\cases'))
 CLOSE = frozenset(
   (')', ']', '}', '\\}', '\\rfloor', '\\rceil', '\\rangle', '\\endmatrix', '\\endcases')
@@ -29,6 +32,7 @@ _CHARS = {
   'θ': r'\theta ', 'α': r'\alpha ', 'β': r'\beta ', 'λ': r'\lambda ', '∅': r'\emptyset ', '、': ',', '。': '.',
   '〜': '~', '€': '"euro"', '£': '"pound"', '¥': '"yen"', '₹': '"rupee"', '¢': '"cent"', '⟨': r'\langle ',
   '∩': r'\cap ', '∖': r'\setminus ', '∑': r'\sum ', '∏': r'\prod ', '∫': r'\int ', '→': r'\rightarrow ',
+  '∬': r'\iint ', '∭': r'\iiint ', '∧': ',', '∨': r'\or ', 'ζ': r'\zeta ', 'Γ': r'\Gamma ', '…': r'\ldots ',
   '⟩': r'\rangle ', '“': ' ', '”': ' ', '`': ' ', '"': ' ',
 }  # fmt: skip
 _SAME = {
@@ -36,14 +40,19 @@ _SAME = {
   'lt': '<', 'gt': '>', 'neq': 'ne', 'cdot': '*', 'times': '*', 'ast': '*', 'div': '/', 'lbrace': '{', 'rbrace': '}',
   'lbrack': '[', 'rbrack': ']', 'varnothing': 'emptyset', 'mod': 'pmod', 'bmod': 'pmod', 'dbinom': 'binom',
   'tbinom': 'binom', 'lvert': '|', 'rvert': '|', 'vert': '|', 'mid': '|', 'to': 'rightarrow', 'colon': ':',
-  'backslash': 'setminus', 'smallsetminus': 'setminus', 'intercal': 'top', 'transpose': 'top',
+  'backslash': 'setminus', 'smallsetminus': 'setminus', 'intercal': 'top', 'transpose': 'top', 'lor': 'or',
+  'vee': 'or', 'land': ',', 'wedge': ',', 'tg': 'tan', 'ctg': 'cot', 'arctg': 'arctan', 'arsinh': 'arcsinh',
+  'arcosh': 'arccosh', 'artanh': 'arctanh', 'sign': 'sgn', 'dots': 'ldots', 'cdots': 'ldots',
 }  # fmt: skip
-_MARKS = frozenset('<>*/[]|:')
+_MARKS = frozenset('<>*/[]|:,')
 _REWRITES = tuple(
   (re.compile(pattern), new)
   for pattern, new in (
     (r'\\!\s*', ''),
     (r'\\\$', '"dollar"'),
+    (r'&\s*=\s*&?|=\s*&', '='),
+    (r'\\left\s*\\\{\s*\\begin\{(?:array|aligned|matrix|split)\}(?:\{[lcr| ]*\})?', r' \\cases '),
+    (r'\\end\{(?:array|aligned|matrix|split)\}\s*\\right\s*\.', r' \\endcases '),
     (r'\\(?:left|right)\s*\.', ' '),
     (r'\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|quad|qquad)(?![a-zA-Z])', ' '),
     (r'(?<!\\)\\[,;: ]|~', ' '),
@@ -57,25 +66,37 @@ _REWRITES = tuple(
     (r'\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree(?![a-zA-Z])', ' "degree" '),
     (r'\\%', '%'),
     (r'\*\*', '^'),
+    (r'(?<![a-zA-Z\\"])([A-Z][a-z]{2})(?=\s+\d)', r'"\1"'),  # May 5
     (r'(?<!\\)\\[()\[\]]', ' '),
     (r'(?<=\s)!=', r'\\ne '),  # 5!=120 is a factorial
     (r'<=', r'\\le '),
     (r'>=', r'\\ge '),
     (r'\\(?:mathrm|mathit)\s*\{([ei])\}', r' \1 '),
+    (r'\\mathbb\s*\{?\s*R\s*\}?|(?<=\\in)\s*R(?![a-zA-Z])', r' \\R '),
+    (r'\\mathbb\s*([A-Z])', r' \1 '),
+    (r'-\s*(?=\\\{)', r' \\setminus '),
     (r'\\(?:mathbf|mathbb|mathcal|boldsymbol|vec|hat)\s*\{([a-zA-Z])\}', r' \1 '),
+    (r'\\(?:overrightarrow|vec)\s*\{\s*([A-Z]{2})\s*\}', r' \\vec\1 '),
+    (r'\\overline\s*\{\s*([A-Z]{2,})\s*\}', r' \1 '),  # a segment; of one letter, a conjugate
+    (r'(?<=\d:\d\d)\s*([aApP])\.?\s?[mM](?![a-zA-Z])\.?', r' "\1m" '),
+    (r'"([aApP])"\s*\.\s*"[mM]"\s*\.?', r' "\1m" '),
     (r'(?<=\d)[eE](?=[+-]?\d)\+?(-?\d+)', r'*10^{\1}'),
     (r'\^\s*(-?\d+)', r'^{\1}'),
     (r'(?<![\d.^_])(\d+)\s+(\d+)\s*/\s*(\d+)(?![\d.])', r'\1\\frac{\2}{\3}'),
   )
 )
 _TEXT = re.compile(
-  r'\\(?:text(?:bf|it|rm|sf|normal)?|mathrm|mathbf|mathsf|mbox|hbox|operatorname)\s*\{([^{}]*)\}'
+  r'\\(?:text(?:bf|it|rm|sf|normal)?|mathrm|mathbf(?!\s*\{[a-zA-Z]\})|mathsf|mbox|hbox|operatorname)\s*\{([^{}]*)\}'
 )
+_NAMES = '|'.join(sorted(FUNCTIONS | SPECIAL, key=len, reverse=True))
 _OPERATOR = re.compile(
-  r'\\operatorname\*?\s*\{(max|min|gcd|lcm|det|' + '|'.join(FUNCTIONS) + r')\}'
+  rf'\\operatorname\*?\s*\{{(sign|max|min|gcd|lcm|det|{_NAMES})\}}'
+  rf'|\\(?:text|mathrm)\s*\{{({_NAMES})\}}(?=\s*[\^_(]|\s*\\left)'
 )
+_ENDLESS = re.compile(r'(\d*)\.(\d*?)(\d+?)\3{2,}\s*(?:\\l?dots|\.\.\.)')
 _REPEATING = re.compile(r'(\d*)\.(\d*)\\overline\s*\{(\d+)\}')
 _THOUSANDS = re.compile(r'(?<![\d.,])\d{1,3}(?:(?:,\d{3})+|(?: \d{3})+)(?![\d,]\d|\d)')
+_NUMBER = re.compile(r'-?[0-9]+(?:\.[0-9]+)?')
 _TOKEN = re.compile(
   r'"[^"]*"|\\[a-zA-Z]+|\\.|\d+(?:\.\d+)?|\.\d+|[A-Za-z]+|[^\W\d_A-Za-z]+|\S', re.DOTALL
 )
@@ -85,7 +106,8 @@ _SHORT_WORDS = frozenset(
     'ft', 'mph', 'sq', 'in', 'of', 'per', 'day', 'hr', 'min', 'sec', 'lb', 'way', 'so',
   )
 )  # fmt: skip
-_SEPARATORS = frozenset(('or', 'and', '或', '或者', '和', '及', '又は', 'または'))
+_OR = frozenset(('or', '或', '或者', '又は', 'または'))
+_AND = frozenset(('and', '和', '及', '且', 'かつ'))
 
 
 def tokenize(text: str) -> list[str]:
@@ -138,16 +160,18 @@ def with_depth(tokens: list[str]):
 
 
 def _clean(text: str) -> str:
+  if _NUMBER.fullmatch(text):  # most answers are
+    return text
   text = re.sub('[⁰¹²³⁴-⁹⁻⁺ⁿ]+', lambda m: '^{' + m[0].translate(_SUPERSCRIPT) + '}', text)
   text = re.sub('[¼-¾⅐-⅞]', _vulgar, text)
   text = unicodedata.normalize('NFKC', text)
   text = ''.join(_CHARS.get(c, c) for c in text)
-  text = _OPERATOR.sub(r'\\\1 ', text)
+  text = _OPERATOR.sub(r'\\\1\2 ', text)
   text = _TEXT.sub(lambda m: re.sub(r'[a-zA-Z]+', r'"\g<0>"', m[1].join('  ')), text)
   for pattern, new in _REWRITES:
     text = pattern.sub(new, text)
   text = text.replace('$', ' "dollar" ' if text.count('$') == 1 else ' ')
-  text = _REPEATING.sub(_repeating, text)
+  text = _REPEATING.sub(_repeating, _ENDLESS.sub(r'\1.\2\\overline{\3}', text))
   text = _THOUSANDS.sub(_thousands, text)
   return text.strip().rstrip('.;,: \n') if not text.rstrip().endswith('...') else text
 
@@ -181,7 +205,9 @@ def _expand(raw: str) -> list[str]:
       return ['\\' + name]
     return [name if name in _MARKS else '\\' + name]
   word = raw.strip('"').lower()
-  if word in _SEPARATORS:
+  if word in _OR:
+    return ['\\or']
+  if word in _AND:
     return [',']
   if word == 'mod':
     return ['\\pmod']
@@ -189,7 +215,7 @@ def _expand(raw: str) -> list[str]:
     return ['%']
   if not raw[0].isalpha():
     return [raw]
-  if word in FUNCTIONS or word in ('sqrt', 'pi', 'frac', 'max', 'gcd', 'lcm', 'det'):
+  if word in FUNCTIONS or word in ('sqrt', 'pi', 'frac', 'max', 'gcd', 'lcm', 'det', 'erf', 'zeta'):
     return ['\\' + word]
   if word in ('infinity', 'inf', 'infty'):
     return ['\\infty']

@@ -48,6 +48,14 @@ _SPELLINGS = {
   'degreec': '',
   'degreef': '',
 }
+# No measures, but one says the opposite of another.
+_SIDES = frozenset(
+  (
+    'am', 'pm', 'north', 'south', 'east', 'west', 'left', 'right', 'up', 'down', 'ad', 'bc', 'ce', 'bce', 'profit',
+    'loss', 'gain', 'increase', 'decrease', 'clockwise', 'counterclockwise', 'above', 'below', 'male', 'female',
+    'boy', 'girl',
+  )
+)  # fmt: skip
 _KNOWN = {name: unit for unit, names in _SPELLINGS.items() for name in (unit, *names.split())}
 _CHINESE_POWERS = {'平方': '^2', '立方': '^3'}
 _POWERS = {'square': '^2', 'sq': '^2', 'cubic': '^3', 'squared': '^2', 'cubed': '^3'}
@@ -58,6 +66,7 @@ _NO_UNIT = frozenset(
     'maybe', 'either', 'plus', 'minus', 'times', 'half', 'except', 'with', 'where', 'when', 'unless', 'instead',
   )
 )  # fmt: skip
+_NEGATED = ('ない', 'ません', '不', '非', '没', '错', '誤')
 _MAX_WORDS = 4
 
 
@@ -71,6 +80,7 @@ def peel(tokens: list[str], has_function: bool) -> tuple[list[str], str, int]:
 
   A degree stays with a function: `\\sin 30^\\circ`. Raises ValueError where words are no unit.
   """
+  tokens = _without_brackets(tokens)
   sign = tokens[0] if tokens and tokens[0] in SIGNS else ''
   rest = tokens[1:] if sign else tokens
   start = next((at for at, token in enumerate(rest) if at and _is_word(token)), len(rest))
@@ -78,12 +88,27 @@ def peel(tokens: list[str], has_function: bool) -> tuple[list[str], str, int]:
   if has_function or any(not _is_word(token) and token not in _MARKS for token in tail):
     return _letters(rest) if tail else (rest, SIGNS.get(sign, ''), 1)
   words = [token.strip('"').lower() for token in tail]
-  if sum(map(_is_word, tail)) > _MAX_WORDS or any(word in _NO_UNIT for word in words):
+  if sum(map(_is_word, tail)) > _MAX_WORDS or any(map(_denies, words)):
     raise ValueError(f'not a unit: {" ".join(words)}')
   scale = 1
   while words and singular(words[0]) in SCALES:
     scale *= SCALES[singular(words.pop(0))]
-  return rest[:start], SIGNS.get(sign, '') or _spelling(words), scale
+  sides = ''.join(f'*{singular(word)}' for word in words if singular(word) in _SIDES)
+  words = [word for word in words if singular(word) not in _SIDES]
+  return rest[:start], (SIGNS.get(sign, '') or _spelling(words)) + sides, scale
+
+
+def _without_brackets(tokens: list[str]) -> list[str]:
+  """`42 (square units)`"""
+  if tokens[-1:] != [')'] or '(' not in tokens[1:]:
+    return tokens
+  at = len(tokens) - 1 - tokens[::-1].index('(')
+  return [*tokens[:at], *tokens[at + 1 : -1]] if all(map(_is_word, tokens[at + 1 : -1])) else tokens
+
+
+def _denies(word: str) -> bool:
+  """'5 is wrong', and not '5 different ways'."""
+  return word in _NO_UNIT or any(mark in word.replace('不同', '') for mark in _NEGATED)
 
 
 def _is_word(token: str) -> bool:
@@ -116,6 +141,20 @@ def _spelling(words: list[str]) -> str:
       unit += _KNOWN.get(word, _KNOWN.get(name, name)) + power
       power = ''
   return unit
+
+
+def measure(unit: str) -> str:
+  """'mile*north' -> 'mile'"""
+  return '*'.join(part for part in unit.split('*') if part not in _SIDES)
+
+
+def conflict(unit: str, other: str) -> bool:
+  """Two measures that differ, or two sides: north is not south."""
+  sides = [[part for part in one.split('*') if part in _SIDES] for one in (unit, other)]
+  measures = [measure(one) for one in (unit, other)]
+  return (all(sides) and sides[0] != sides[1]) or (
+    all(map(known, measures)) and measures[0] != measures[1]
+  )
 
 
 def known(unit: str) -> bool:
