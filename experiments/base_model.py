@@ -3,7 +3,10 @@
     python -m r1jax.main --config=experiments/base_model.py             # tiny_moe
     python -m r1jax.main --config=experiments/base_model.py:tiny_dense
 
-Reproduces  the files of r1jax/assets, bit for bit on the same machine and versions.
+Reproduces  the files of r1jax/assets, bit for bit on the same machine and versions. The tokenizer is given: it was made
+            on an earlier mixture of the text, and today's has the same pieces in another order:
+            python -m r1jax.problems.base_text > lines.txt
+            python -m r1jax.tokenizer --text lines.txt --vocab 384 --out DIR
 Costs       two CPU cores for about 15 minutes each.
 Must reach  held-out pass@1 of about 0.3 at temperature 1: the behaviours are there, the good ones are rare.
 """

@@ -6,7 +6,7 @@ stages/       grpo, sft, preference, evaluate, export: one file a stage
 problems/     1  Countdown, arithmetic, files and their layouts, mixtures; the text of the tiny base models
 prompts       2  a problem -> the tokens that the policy continues, with tokenizer and chat (chat templates)
 rollout       3  prompts -> groups of completions; decoding is its device side, sampling draws a token, speculative two
-rewards/      4  completions -> rewards: a check for each kind of problem, pool runs them, sandbox runs programs
+rewards/      4  completions -> rewards: a check for each kind of problem; pool and worker run them, sandbox programs
 advantage     5  rewards -> advantages
 batch         6  sequences -> packed rows; explore and stages/minibatches put 1 to 6 together
 objective     7  log-probabilities -> a loss; algorithms names the combinations

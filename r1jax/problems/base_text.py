@@ -55,6 +55,18 @@ class BaseTextConfig:
       )
 
 
+def describe(cfg: BaseTextConfig) -> str:
+  """What the text is, in a paragraph for a model's card."""
+  return (
+    f'Text: {cfg.count:,} generated Countdown problems of the train split with {cfg.problems.numbers_min} to '
+    f'{cfg.problems.numbers_max} numbers of up to {cfg.problems.max_number}, each with a completion '
+    f'(`r1jax/problems/base_text.py`). {cfg.guess:.0%} of the completions are guesses without an attempt; '
+    f'{cfg.persistent:.0%} search until they find the answer, right or mistaken; the others give up after a failed '
+    f'attempt with a chance of {1 - cfg.again:.0%}. {cfg.check:.0%} of the attempts that seem right are checked, '
+    f'{cfg.mistake:.0%} of all attempts state a wrong value. No text from anywhere else.'
+  )
+
+
 @dataclasses.dataclass(frozen=True)
 class Expression:
   """text: without spaces, brackets minimal. outer: its last operator. work: the steps up to the last '='.

@@ -7,12 +7,16 @@ import os
 import time
 from pathlib import Path
 
+import jax
+
 from r1jax.checkpoint import on_any_process
 from r1jax.config import AUTO, Stage
 from r1jax.model import hf, source, weights
 from r1jax.model.hf_folder import check_free
 from r1jax.model.sizes import ModelConfig
 from r1jax.model.transformer import spec
+from r1jax.problems.base_text import BaseTextConfig, describe
+from r1jax.problems.texts import BASE_TEXT
 from r1jax.stages.context import Context
 
 
@@ -83,7 +87,8 @@ def card(context: Context) -> str:
   lines = [
     f'# {experiment.model.size}',
     '',
-    f'{count:,} parameters, made by the experiment `{experiment.name}` with seed {experiment.seed}.',
+    f'{count:,} parameters, made by the experiment `{experiment.name}` with seed {experiment.seed} on '
+    f'{jax.device_count()} x {jax.devices()[0].device_kind}, {os.cpu_count()} CPU cores a host.',
     '',
   ]
   for stage in experiment.stages:
@@ -96,6 +101,8 @@ def card(context: Context) -> str:
       f'{done["steps"]} steps, {done["seconds"]:.0f} seconds.',
       '',
     ]
+    if getattr(stage.settings, 'source', '') == BASE_TEXT:
+      lines += [describe(BaseTextConfig(problems=experiment.problems)), '']
     if 'pass@1' in done:
       low, high = done['ci95']
       lines += [

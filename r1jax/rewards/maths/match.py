@@ -136,10 +136,10 @@ def _alternatives(side: Many) -> bool:
 
 
 def _ratios(gold: tuple, answer: tuple, match) -> bool:
-  """3:4 is 6:8, but 3:45 may be a time of day."""
+  """3:4 is 6:8 and 9:12, but a reference 3:45 may be a time of day."""
   if _ordered(gold, answer, match):
     return True
-  if not (len(gold) == len(answer) and _is_ratio(gold) and _is_ratio(answer)):
+  if not (len(gold) == len(answer) and _is_ratio(gold) and _are_terms(answer)):
     return False
   (first, *rest), (other, *others) = ([item.expr for item in items] for items in (gold, answer))
   return all(same(Op('mul', (a, other)), Op('mul', (b, first))) for a, b in zip(rest, others))
@@ -147,11 +147,16 @@ def _ratios(gold: tuple, answer: tuple, match) -> bool:
 
 def _is_ratio(items: tuple) -> bool:
   """Of numbers, and what may be no time."""
-  if not all(isinstance(item, Value) and item == Value(item.expr) for item in items):
+  if not _are_terms(items):
     return False
   numbers = [exact(item.expr) for item in items]
-  time = len(numbers) == 2 and None not in numbers and numbers[0] < 25 and 9 < numbers[1] < 60
-  return not (time or 0 in numbers or any(variables(item.expr) for item in items))
+  return not (len(numbers) == 2 and None not in numbers and numbers[0] < 25 and 9 < numbers[1] < 60)
+
+
+def _are_terms(items: tuple) -> bool:
+  """Plain numbers other than 0."""
+  plain = all(isinstance(item, Value) and item == Value(item.expr) for item in items)
+  return plain and not any(exact(item.expr) == 0 or variables(item.expr) for item in items)
 
 
 def _covers(all_of: tuple, some: tuple, match) -> bool:
