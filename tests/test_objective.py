@@ -199,6 +199,18 @@ def test_sampler_corrections_by_hand():
     check(one(cfg, old, [0.9, 0.9, 0.9], sampler, on_policy=True), grad.sum(), grad)
 
 
+def test_a_kl_in_the_reward_is_measured_and_not_in_the_loss():
+  """reference / pi = 1 and 0.5: k3 is 0 and 0.5 - 1 + ln 2; the loss is that of no KL at all."""
+  probabilities = ([0.4, 0.2], [0.4, 0.2], [0.4, 0.2], [0.4, 0.1])
+  sequence = Drawn(1, 1.0, *(np.log(p) for p in probabilities), np.array([1.0, 2.0]))
+  logprob, entropy, batch = packed([sequence], [[0]], width=4)
+  run = lambda cfg: policy_objective(jnp.asarray(logprob), entropy, batch, cfg, 1)
+  loss, terms = run(ObjectiveConfig(kl='none', kl_weight=0.3, kl_in_reward=True))
+  without, nothing = run(ObjectiveConfig(kl='none', kl_weight=0.0))
+  assert loss == without and 'kl' not in nothing.sums
+  np.testing.assert_allclose(terms.sums['kl'], 0.5 - 1 + math.log(2), rtol=1e-5)
+
+
 def test_correction_leaves_the_kl():
   cfg = ObjectiveConfig(kl_weight=0.1, sampler_correction='mask')
   check(one(cfg, [0.5], None, [0.01], [0.25]), 0.1 * (math.log(2) - 0.5), [0.05])
