@@ -1,6 +1,7 @@
 """From rollouts to what is learned: masks, advantages and metrics of groups."""
 
 import json
+import types
 
 import jax
 import numpy as np
@@ -25,6 +26,7 @@ from r1jax.rewards.pool import Pool
 from r1jax.rewards.verdict import OUTCOMES
 from r1jax.rollout import Rollouts, generate
 from r1jax.stages.grpo import by_variance
+from r1jax.stages.minibatches import _for_length
 
 EOS, TC = 2, 5
 
@@ -222,6 +224,18 @@ def test_a_completion_is_checked_while_others_are_being_decoded(small, random_pa
     )  # fmt: skip
     assert done == [[], ['right'] * 2, ['right'] * 4]
     assert scoring.scores().rates()['right'] == 1.0
+
+
+def test_the_penalty_for_length_is_half_of_what_a_right_answer_is_worth():
+  """DAPO's is 1 where right and wrong are 1 and -1. Lengths 3, 5, 1 and 4 of 5, a buffer of 2: 0, 1, 0, 1/2 of it."""
+  how = SamplingConfig(max_tokens=5)
+  cfg = types.SimpleNamespace(
+    sampling=how, overlong_buffer=2, reward=RewardConfig(accuracy_weight=0.8),
+    algorithm=types.SimpleNamespace(overlong='penalty'),
+  )  # fmt: skip
+  np.testing.assert_allclose(_for_length(groups(), cfg), [[0, -0.4], [0, -0.2]], rtol=1e-6)
+  cfg.algorithm.overlong = 'filter'
+  assert (_for_length(groups(), cfg) == 0).all()
 
 
 def test_the_acceptance_of_drafts_is_a_metric_of_speculative_decoding():

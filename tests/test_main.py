@@ -183,6 +183,8 @@ def test_a_dry_run_starts_nothing(capsys, tmp_path):
      'rl.prompts_per_step=3 is not possible: 9 sequences a step do not divide over the 8 ways '),
     ([R1_ZERO, '--config.rl.prompts_per_step=3', '--config.rl.samples_per_prompt=3', '--dry_run'],
      'rl.prompts_per_step=3 is not possible: '),
+    ([R1_ZERO, '--config.rl.accuracy_weight=0', '--config.rl.format_weight=0'],
+     'rl.accuracy_weight=0.0 is not possible: no part of the reward has a weight; valid: above 0'),
     ([R1_ZERO, '--config.mesh.fsdp=3'], 'mesh.fsdp=3 is not possible: '),
     ([R1_ZERO, '--config.mesh.data=16'], 'mesh.data=16 is not possible: '),
     ([R1_ZERO, '--config.mesh.expert=3'], 'mesh.expert=3 is not possible: '),

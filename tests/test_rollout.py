@@ -319,6 +319,19 @@ def compiled():
   logger.removeHandler(handler)
 
 
+def test_warming_up_can_be_stopped_between_two_programs(model, compiled):
+  params, cfg = model()
+  cfg = dataclasses.replace(cfg, max_positions=67)  # compiled by no other test
+  shapes = Shapes(prompts=3, group=4, width=16, rows=(8, 4), columns=(48, 64, 72))
+
+  def stop():
+    raise InterruptedError
+
+  with pytest.raises(InterruptedError):
+    decoding.warm_up(params, cfg, shapes, HOW, Letters.eos, stop)
+  assert sum('jit(decode)' in name for name in compiled) == 2  # of six, two at a time
+
+
 @pytest.mark.parametrize('axes', [{}, {'fsdp': 2, 'tensor': 2}], ids=str)
 def test_after_warm_up_nothing_compiles_and_nothing_crosses_unseen(model, mesh_of, compiled, axes):
   params, cfg = model()
