@@ -97,6 +97,7 @@ def grpo() -> ConfigDict:
     language='',  # the wanted language, such as en or zh; problems may have their own (details['language'])
     speculative=False,  # two tokens a step where the draft of the MTP module is kept
     overlong_buffer=0,  # tokens before max_tokens over which DAPO's penalty grows, 0: a fifth of max_tokens
+    continues='',  # the grpo stage before it, whose optimizer, reference, data and steps go on here; '': a new start
   )
   c.steps = 10_400  # R1-Zero: 10,400
   c.prompts_per_step = 32  # R1-Zero: 32
@@ -107,7 +108,9 @@ def grpo() -> ConfigDict:
   c.inner_epochs = 1  # times that a rollout is learned from; R1-Zero: 1
   c.micro_batch = 32768  # tokens whose gradient is computed at once, a row at least; for memory only, changes nothing
 
-  c.max_tokens = 32768  # of a completion; R1-Zero: 32,768, from step 8,200 on 65,536
+  c.max_tokens = (
+    32768  # of a completion; R1-Zero: 32,768, from step 8,200 on 65,536 (experiments/r1_zero.py)
+  )
   c.temperature = 1.0  # R1-Zero: 1.0
   c.stop = ()  # texts that end a completion, beside EOS
   c.slots = 0  # completions decoded at once, 0: all of a rollout
@@ -144,6 +147,14 @@ def grpo() -> ConfigDict:
 
   c.checkpoint_every = 100  # steps
   c.sample_every = 10  # steps between two samples that are printed, 0: none
+  return c
+
+
+def continued(stage: str) -> ConfigDict:
+  """Reinforcement learning that goes on from another grpo stage; what is not set here is as it is there."""
+  whole = grpo()
+  c = Section(**whole.few_need, **dict(whole.items(preserve_field_references=True)))
+  c.continues = stage
   return c
 
 

@@ -19,7 +19,8 @@ from experiments import base
 
 ASSETS = pathlib.Path(r1jax.__file__).parent / 'assets'
 TINY = ('tiny_moe', 'tiny_dense')
-SIZES = (*TINY, 'qwen2.5-1.5b', 'qwen2.5-7b', 'deepseek_v3', 'auto')
+PAPER = ('qwen2.5-1.5b', 'qwen2.5-7b', 'deepseek_v3')
+SIZES = (*TINY, *PAPER, 'auto')
 
 
 def get_config(size: str = 'tiny_moe'):
@@ -31,6 +32,8 @@ def get_config(size: str = 'tiny_moe'):
   c.model.size = size
   c.rl, c.evaluate = base.grpo(), base.evaluate()
   tiny(c) if size in TINY else real(c)
+  if size in PAPER:
+    longer(c)
   return c
 
 
@@ -63,3 +66,11 @@ def real(c):
     c.rl.balance_weight = 0.0001
   c.rl.clip_high = c.rl.clip_low = 10.0
   c.rl.slots = c.evaluate.slots = 1024 if c.model.size == 'deepseek_v3' else 256
+
+
+def longer(c):
+  """From the last whole rollout before step 8,200 on, completions may be twice as long."""
+  c.stages = ('before:evaluate', 'rl:grpo', 'longer:grpo', 'after:evaluate')
+  c.longer = base.continued('rl')
+  c.rl.steps, c.longer.steps = 8192, c.rl.steps
+  c.longer.max_tokens = 65536

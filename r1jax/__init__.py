@@ -1,12 +1,12 @@
 """The DeepSeek-R1 recipe in JAX. The files in the order in which data visits them:
 
 main          a config -> its stages, one after another; command_line reads it, checks looks before anything compiles
-config        ConfigDict -> frozen dataclasses; what is wrong with a config is said here; fields checks one value
+config        ConfigDict -> frozen dataclasses, with sections and fields; what is wrong with a config is said here
 stages/       grpo, sft, preference, evaluate, export: one file a stage
 problems/     1  Countdown, arithmetic, files and their layouts, mixtures; the text of the tiny base models
 prompts       2  a problem -> the tokens that the policy continues, with tokenizer and chat (chat templates)
 rollout       3  prompts -> groups of completions; decoding is its device side, sampling draws a token, speculative two
-rewards/      4  completions -> rewards: a check for each kind of problem; pool and worker run them, sandbox programs
+rewards/      4  completions -> rewards (scoring): a check for each kind; pool and worker run it, sandbox programs
 advantage     5  rewards -> advantages
 batch         6  sequences -> packed rows; explore and stages/minibatches put 1 to 6 together
 objective     7  log-probabilities -> a loss; algorithms names the combinations

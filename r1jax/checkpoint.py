@@ -12,10 +12,12 @@ with its manifests is never chosen. On several hosts the directory must be share
 
 import contextlib
 import json
+import logging as standard_logging
 import os
 import re
 import shutil
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -189,10 +191,11 @@ class Checkpointer:
 
 @contextlib.contextmanager
 def _errors_told_once() -> Iterator[None]:
-  """Orbax's threads each log the traceback of an error that it also raises, and writes that were under way then find
-  its event loop closed, at some time after that.
+  """Orbax's threads each log the traceback of an error that it also raises; writes that were under way then fail too
+  or find its event loop closed, which is told at some time after that.
   """
   logger, before = logging.get_absl_logger(), sys.unraisablehook
+  later = standard_logging.getLogger('asyncio')
 
   def is_told(record) -> bool:
     return record.levelno < logging.converter.STANDARD_ERROR or 'orbax' not in record.pathname
@@ -202,12 +205,20 @@ def _errors_told_once() -> Iterator[None]:
       before(unraisable)
 
   logger.addFilter(is_told)
+  later.addFilter(_is_not_of_orbax)
   sys.unraisablehook = tell
   try:
     yield
     sys.unraisablehook = before
+    later.removeFilter(_is_not_of_orbax)
   finally:
     logger.removeFilter(is_told)
+
+
+def _is_not_of_orbax(record: standard_logging.LogRecord) -> bool:
+  """Whether a logged error was raised elsewhere."""
+  frames = traceback.extract_tb(record.exc_info[2]) if record.exc_info else ()
+  return not any('orbax' in frame.filename for frame in frames)
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:

@@ -53,17 +53,22 @@ def prepare(experiment: Experiment, workdir: Path, config: Mapping) -> Context:
   return context
 
 
-def replayable(experiment: Experiment, workdir: Path, step: int) -> Stage:
-  """The stage of which a step can be rebuilt. Raises ConfigError where there is none, or nothing saved of it."""
-  stage = next((s for s in experiment.stages if s.kind == 'grpo'), None)
-  if stage is None:
+def replayable(experiment: Experiment, workdir: Path, name: str, step: int) -> tuple[Stage, int]:
+  """The stage of this name ('': the one that has the step) and the step, which can be rebuilt. Raises ConfigError."""
+  stages = [s for s in experiment.stages if s.kind == 'grpo']
+  if not stages:
     raise ConfigError(
       f'--replay_step={step} is not possible: {experiment.name} has no stage that samples; valid: an experiment '
       'with a grpo stage'
     )
+  log = lambda stage: RolloutLog(workdir / stage.name / 'rollouts')
+  chosen = [s for s in stages if name == s.name or not name and step in log(s).steps()]
+  if name and not chosen or len(chosen) > 1:
+    valid = ', '.join(f'{s.name}:{step}' for s in chosen or stages)
+    raise ConfigError(f'--replay_step={name and f"{name}:"}{step} is not possible; valid: {valid}')
   with _points_to('--replay_step', step, 'a step whose rollout is saved'):
-    RolloutLog(workdir / stage.name / 'rollouts').load(step)
-  return stage
+    log((chosen or stages)[0]).load(step)
+  return (chosen or stages)[0], step
 
 
 @contextlib.contextmanager

@@ -57,13 +57,17 @@ FLAGS = {
   'workdir': ('DIR', 'folder of the run; runs/<name>-seed<seed> if it is not given'),
   'dry_run': ('', 'print parameters, memory and batch shapes; start nothing'),
   'replay_step': (
-    'N',
-    'rebuild the loss and gradient norm of this step from its saved rollout, without generating',
+    '[STAGE:]N',
+    'rebuild the loss and gradient norm of this step from its saved rollout, without generating; of the stage that has '
+    'it, or of this one',
   ),
 }
 USAGE = '--config=experiments/r1_zero.py, or --help'
 ORDER = '--config=FILE before its fields, and a section before the fields of it'
-VALID = {'dry_run': 'true or false', 'replay_step': 'a step, such as 10'}
+VALID = {
+  'dry_run': 'true or false',
+  'replay_step': 'a step, such as 10, or a stage and a step, such as rl:10',
+}
 PARSERS = {
   int: flags.IntegerParser(),
   float: flags.FloatParser(),
@@ -77,12 +81,12 @@ _MODULE = 'config_config'
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-  """What was asked for. replay_step: 0 for none."""
+  """What was asked for. replay: stage ('' where none is named) and step, None for no replay."""
 
   config: ConfigDict
   workdir: str
   dry_run: bool
-  replay_step: int
+  replay: tuple[str, int] | None
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -93,7 +97,7 @@ def parse(argv: Sequence[str]) -> Command:
   config_flags.DEFINE_config_file('config', None, says['config'], values, sys_argv=list(argv))
   flags.DEFINE_string('workdir', '', says['workdir'], values)
   flags.DEFINE_bool('dry_run', False, says['dry_run'], values)
-  flags.DEFINE_integer('replay_step', 0, says['replay_step'], lower_bound=0, flag_values=values)
+  flags.DEFINE_string('replay_step', None, says['replay_step'], values)
   try:
     _, *rest = values(list(argv))
   except Exception as error:  # of many kinds: also what the experiment's file raises
@@ -104,7 +108,17 @@ def parse(argv: Sequence[str]) -> Command:
     raise ConfigError(f'--config is missing; valid: {USAGE}')
   if not isinstance(values.config, ConfigDict):  # where there is no file, it is an object of errors
     load(values['config'].config_filename)
-  return Command(values.config, values.workdir, values.dry_run, values.replay_step)
+  return Command(values.config, values.workdir, values.dry_run, _replay(values.replay_step))
+
+
+def _replay(text: str | None) -> tuple[str, int] | None:
+  """'rl:10' -> ('rl', 10); '10' -> ('', 10). Raises ConfigError."""
+  if text is None:
+    return None
+  stage, _, step = text.rpartition(':')
+  if not re.fullmatch(r'[0-9]*[1-9][0-9]*', step):
+    raise ConfigError(f'--replay_step={text} is not possible; valid: {VALID["replay_step"]}')
+  return stage, int(step)
 
 
 def wants_help(argv: Sequence[str]) -> bool:

@@ -1,8 +1,4 @@
-"""ConfigDict -> frozen dataclasses. Whatever is wrong with a config is said here, before any compile.
-
-A stage's section is flat; its settings are nested dataclasses (sampling, reward, optimizer, ...), each of which
-takes the keys that are called like its fields. A key that nobody takes is an error.
-"""
+"""ConfigDict -> frozen dataclasses. Whatever is wrong with a config is said here, before any compile."""
 
 import dataclasses
 import functools
@@ -10,13 +6,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from r1jax.algorithms import Algorithm, algorithm
-from r1jax.fields import ConfigError, check, suggest, type_name
+from r1jax.fields import ConfigError, check, type_name
 from r1jax.model import sizes, source
 from r1jax.model.sizes import ModelConfig
 from r1jax.preference import PreferenceConfig
 from r1jax.problems import ProblemsConfig
 from r1jax.prompts import TEMPLATES
+from r1jax.sections import build, made, refuse_unknown
 from r1jax.stages import KINDS
 
 # What is kept, computed with, and whether an fp32 copy of the weights is kept for the optimizer.
@@ -157,9 +153,9 @@ def resolve(config: Mapping) -> Experiment:
       raise ConfigError(f'{key} is missing; valid: {type_name(kind)}')
   name, seed, entries = (check(key, config[key], kind) for key, kind in PLAIN.items())
   stages = _stages(entries, config)
-  _refuse_unknown(config, {*PLAIN, *PARTS, *(s.section for s in stages)}, '')
+  refuse_unknown(config, {*PLAIN, *PARTS, *(s.section for s in stages)}, '')
   parts = {part: build(cls, config.get(part, {}), part) for part, cls in PARTS.items()}
-  experiment = _made(Experiment, parts | {'name': name, 'seed': seed, 'stages': stages}, '')
+  experiment = made(Experiment, parts | {'name': name, 'seed': seed, 'stages': stages}, '')
   _check_auto(experiment)
   for stage in stages:
     _check_model(experiment, stage)
@@ -171,6 +167,9 @@ def _stages(entries: tuple[str, ...], config: Mapping) -> tuple[Stage, ...]:
   if not entries:
     raise ConfigError("stages=() is empty; valid: 'name:kind' entries, such as ('rl:grpo',)")
   stages: dict[str, Stage] = {}
+  whole: dict[
+    str, Mapping
+  ] = {}  # the section of each stage, with what it takes from the one that it continues
   for entry in entries:
     name, _, kind = entry.partition(':')
     kind = kind or name
@@ -181,9 +180,54 @@ def _stages(entries: tuple[str, ...], config: Mapping) -> tuple[Stage, ...]:
     section = name if name in config else kind
     if section not in config and _required(KINDS[kind]()):
       raise ConfigError(f'stages={entry!r} has no settings; valid: a section {name!r} or {kind!r}')
-    settings = build(KINDS[kind](), config.get(section, {}), section)
+    whole[name] = _whole(config.get(section, {}), section, whole)
+    settings = build(KINDS[kind](), whole[name], section)
     stages[name] = Stage(name, kind, settings, section)
+    _check_continued(stages[name], stages)
   return tuple(stages.values())
+
+
+def _whole(section: Mapping, where: str, earlier: Mapping[str, Mapping]) -> Mapping:
+  """A section with the fields of the stage that it continues, where it does not set them itself."""
+  continued = isinstance(section, Mapping) and section.get('continues')
+  if not continued:
+    return section
+  if continued not in earlier:
+    valid = f'a stage before it, such as {[*earlier][-1]!r}' if earlier else 'no stage is before it'
+    raise ConfigError(f'{where}.continues={continued!r} is not possible; valid: {valid}')
+  return {**earlier[continued], **section}
+
+
+def _check_continued(stage: Stage, stages: Mapping[str, Stage]) -> None:
+  """Where one stage ends another can go on: the same problems and state, a whole rollout, further steps."""
+  name = getattr(stage.settings, 'continues', '')
+  if not name:
+    return
+  trained = [s for s in stages.values() if s.kind in ('grpo', 'sft') and s is not stage]
+  if not trained or trained[-1].name != name or trained[-1].kind != stage.kind:
+    valid = f'the {stage.kind} stage right before it'
+    raise ConfigError(f'{stage.section}.continues={name!r} is not possible; valid: {valid}')
+  here, there = stage.settings, stages[name].settings
+  first, where = there.optimizer.steps, stage.section
+  if here.optimizer.steps <= first:
+    raise ConfigError(
+      f'{where}.steps={here.optimizer.steps} is not possible; valid: more than the {first} of {name}, which it goes '
+      'on from'
+    )
+  if first % here.updates_per_rollout:
+    raise ConfigError(
+      f'{where}.steps_per_rollout={here.steps_per_rollout} is not possible: {name} ends with step {first}; valid: what '
+      f'divides that, with inner_epochs={here.inner_epochs}'
+    )
+  if here.prompts_per_step != there.prompts_per_step:
+    raise ConfigError(
+      f'{where}.prompts_per_step={here.prompts_per_step} is not possible; valid: {there.prompts_per_step}, as in {name}'
+    )
+  if here.uses_reference != there.uses_reference:
+    raise ConfigError(
+      f'{where}.kl_weight={here.algorithm.kl_weight} is not possible: one of {where} and {name} measures KL against a '
+      'reference and the other does not; valid: kl and kl_weight that both have, or that neither has'
+    )
 
 
 def _required(cls: type) -> bool:
@@ -231,56 +275,3 @@ def _check_model(experiment: Experiment, stage: Stage) -> None:
     raise ConfigError(
       f'{stage.section}.longest={settings.longest} is not possible; valid: at most {most}, the context of {size}'
     )
-
-
-def build(cls: type, section: Mapping, where: str):
-  """A dataclass from a flat section. ConfigError names what is missing, unknown, of a wrong type or impossible."""
-  if not isinstance(section, Mapping):
-    raise ConfigError(
-      f'{where}={section!r} is not possible; valid: a section with the fields of {cls.__name__}'
-    )
-  used: set[str] = set()
-  value = _build(cls, section, where, used)
-  _refuse_unknown(section, used, where)
-  return value
-
-
-def _build(cls: type, section: Mapping, where: str, used: set[str]):
-  if cls is Algorithm:
-    return _algorithm(section, where, used)
-  values = {}
-  for field in dataclasses.fields(cls):
-    if dataclasses.is_dataclass(field.type):
-      values[field.name] = _build(field.type, section, where, used)
-      continue
-    used.add(field.name)
-    if field.name in section:
-      values[field.name] = check(f'{where}.{field.name}', section[field.name], field.type)
-    elif field.default is dataclasses.MISSING:
-      raise ConfigError(f'{where}.{field.name} is missing; valid: {type_name(field.type)}')
-  return _made(cls, values, where)
-
-
-def _made(make, values: dict, where: str):
-  try:
-    return make(**values)
-  except ValueError as error:
-    raise ConfigError(f'{where}.{error}' if where else str(error)) from error
-
-
-def _algorithm(section: Mapping, where: str, used: set[str]) -> Algorithm:
-  """The named algorithm; its fields that the section sets, and not to None, are changed."""
-  used.add('algorithm')
-  values = {'name': check(f'{where}.algorithm', section.get('algorithm', 'grpo'), str)}
-  for field in dataclasses.fields(Algorithm):
-    used.add(field.name)
-    if field.name in section:
-      values[field.name] = check(f'{where}.{field.name}', section[field.name], field.type | None)
-  return _made(algorithm, values, where)
-
-
-def _refuse_unknown(section: Mapping, known: set[str], where: str) -> None:
-  for key in section:
-    if key not in known:
-      full = f'{where}.{key}' if where else key
-      raise ConfigError(f'{full}={section[key]!r} is unknown; valid: {suggest(key, known)}')

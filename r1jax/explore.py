@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from r1jax import hosts, prompts
+from r1jax import prompts
 from r1jax.advantage import group_variance
 from r1jax.batch import Batch, Example, Places, spread, unpack
 from r1jax.problems import Problem
-from r1jax.rewards import Scores, Scoring
 from r1jax.rewards.learned import drift
+from r1jax.rewards.scoring import Scores, Scoring
 from r1jax.rollout import Rollouts
 
 
@@ -38,12 +38,6 @@ def scored_when_done(scoring: Scoring, tokenizer, template: str) -> Callable:
       scoring.add(sample, opened + tokenizer.decode(tokens.pop(sample)))
 
   return watch
-
-
-def agreed(scores: Scores) -> Scores:
-  """What the first process found, on all of them: a check that runs out of time on one may not on another."""
-  values = hosts.from_first((scores.total, scores.parts, scores.outcomes))
-  return Scores(*values)
 
 
 def examples(rollouts: Rollouts, overlong: str) -> list[Example]:

@@ -63,11 +63,10 @@ def main(argv: Sequence[str]) -> int:
       checks.check_batches(experiment, plan.abstract_mesh(experiment))
       print(plan.describe(experiment))
       return 0
-    step = command.replay_step
-    replayed = checks.replayable(experiment, workdir, step) if step else None
+    replayed = checks.replayable(experiment, workdir, *command.replay) if command.replay else None
     context = _prepare(experiment, workdir, command.config)
     with jax.set_mesh(context.mesh), contextlib.closing(context):
-      return _replay(replayed, context, step) if step else _run(experiment, context)
+      return _replay(context, *replayed) if replayed else _run(experiment, context)
 
 
 @contextlib.contextmanager
@@ -122,7 +121,7 @@ def _run(experiment, context) -> int:
   return 0
 
 
-def _replay(stage, context, step: int) -> int:
+def _replay(context, stage, step: int) -> int:
   """Prints a step's loss and gradient norm beside those that were recorded."""
   from r1jax import stages
   from r1jax.report import read_metrics

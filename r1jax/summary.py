@@ -143,7 +143,8 @@ def _panel(axis, name: str, panel: tuple, chosen: Mapping[str, list], evaluation
   title, unit, low, high = panel
   start = 0
   for number, (stage, rows) in enumerate(chosen.items()):
-    steps = np.array([start + row['step'] for row in rows])
+    counted_on = rows[0]['step'] > start > 0  # from the stage that it continues
+    steps = np.array([row['step'] + (0 if counted_on else start) for row in rows])
     values = np.array([row.get(name, math.nan) for row in rows], np.float64)
     axis.plot(steps, values, color='tab:blue', alpha=0.3, linewidth=1)
     axis.plot(steps, running_mean(values), color='tab:blue', linewidth=2, label='training')

@@ -87,6 +87,13 @@ def random_params():
   return make
 
 
+@pytest.fixture(scope='module', autouse=True)
+def nothing_compiled_is_kept():
+  """A process may have 65,530 memory maps, each program takes some, and those of all tests come near to that."""
+  yield
+  jax.clear_caches()
+
+
 @pytest.fixture
 def quick_compile():
   """For tests of programs that take longer to optimise than to run."""

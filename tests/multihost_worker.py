@@ -46,6 +46,28 @@ def noted(files, tensor, block, original=hf_files.Files.read):
 hf_files.Files.read = noted
 
 
+def watch_checks() -> dict[str, list]:
+  """-> ids of the problems that this process draws in training, and (id, completion) of the checks that it runs."""
+  from r1jax.problems.iterator import ProblemIterator
+  from r1jax.rewards.scoring import Scoring
+
+  seen: dict[str, list] = {'drawn': [], 'checked': []}
+
+  def draw(iterator, original=ProblemIterator.next):
+    problems = original(iterator)
+    seen['drawn'] += [problem.id for problem in problems]
+    return problems
+
+  def scores(scoring, original=Scoring.scores):
+    seen['checked'] += [
+      [scoring.problems[i // scoring.group].id, scoring._texts[i]] for i in scoring._verdicts
+    ]
+    return original(scoring)
+
+  ProblemIterator.next, Scoring.scores = draw, scores
+  return seen
+
+
 def convert(out: pathlib.Path, source: pathlib.Path) -> dict:
   """Import from `source`, export, save and restore -> the blocks that were read; arrays to OUT/<process>.npz."""
   out.mkdir(exist_ok=True)
@@ -68,7 +90,7 @@ def convert(out: pathlib.Path, source: pathlib.Path) -> dict:
 
 
 def main(out: pathlib.Path, task: str, *arguments: str) -> None:
-  written, found, code = watch_writes(out), {}, 0
+  written, seen, found, code = watch_writes(out), watch_checks(), {}, 0
   if task == 'convert':
     hosts.join()
     for source in map(pathlib.Path, arguments):
@@ -79,7 +101,7 @@ def main(out: pathlib.Path, task: str, *arguments: str) -> None:
       runpy.run_path(arguments[0], run_name='__main__')
     except SystemExit as stop:
       code = stop.code
-  report = {'written': list(written), 'found': found}
+  report = {'written': list(written), 'found': found} | seen
   (out / f'{jax.process_index()}.json').write_text(json.dumps(report))
   sys.exit(code)
 

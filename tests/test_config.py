@@ -7,6 +7,7 @@ import re
 
 import jax
 import pytest
+from ml_collections.config_flags import config_path
 
 from experiments import base, base_model, preference, r1_zero
 from r1jax import command_line
@@ -400,12 +401,67 @@ def test_every_field_has_a_comment_in_base(of):
   assert fields - commented - set(few) == set()
 
 
-def test_sizes_have_the_settings_of_the_paper():
-  rl = resolve(r1_zero.get_config('deepseek_v3')).stages[1].settings
-  assert (rl.prompts_per_step, rl.samples_per_prompt, rl.steps_per_rollout) == (32, 16, 16)
-  assert (rl.optimizer.steps, rl.optimizer.learning_rate) == (10_400, 3e-6)
-  assert (rl.algorithm.kl_weight, rl.update.reference_every) == (0.001, 400)
-  assert (rl.sampling.max_tokens, rl.sampling.temperature) == (32_768, 1.0)
+@pytest.mark.parametrize('size', r1_zero.PAPER)
+def test_sizes_have_the_settings_of_the_paper(size):
+  """10,400 steps, the last of them, from the rollout before step 8,200 on, with twice the tokens."""
+  _, *stages, _ = resolve(r1_zero.get_config(size)).stages
+  assert [stage.settings.optimizer.steps for stage in stages] == [8192, 10_400]
+  assert [stage.settings.sampling.max_tokens for stage in stages] == [32_768, 65_536]
+  assert [stage.settings.continues for stage in stages] == ['', 'rl']
+  for rl in (stage.settings for stage in stages):
+    assert (rl.prompts_per_step, rl.samples_per_prompt, rl.steps_per_rollout) == (32, 16, 16)
+    assert rl.optimizer.learning_rate == 3e-6 and rl.sampling.temperature == 1.0
+    assert (rl.algorithm.kl_weight, rl.update.reference_every) == (0.001, 400)
+    assert rl.algorithm.clip_high == 10.0
+
+
+def continuing(**changes):
+  c = r1_zero.get_config('tiny_dense')
+  c.stages, c.more = ('rl:grpo', 'more:grpo', 'evaluate'), base.continued('rl')
+  c.more.steps = 100
+  for name, value in changes.items():
+    config_path.get_type(f'more.{name}', c)  # adds it, as the command line does
+    config_path.set_value(f'more.{name}', c, value)
+  return c
+
+
+def test_a_stage_that_continues_another_has_its_settings():
+  rl, more, _ = (stage.settings for stage in resolve(continuing(max_tokens=300)).stages)
+  assert more.optimizer.steps == 100 and more.sampling.max_tokens == 300 and more.continues == 'rl'
+  assert rl.samples_per_prompt == more.samples_per_prompt and more.optimizer.learning_rate == 5e-4
+  c = continuing()
+  c.stages, c.last = (*c.stages, 'last:grpo'), base.continued('more')
+  c.last.steps = 120
+  assert resolve(c).stages[-1].settings.optimizer.schedule == 'cosine'
+
+
+@pytest.mark.parametrize(
+  'changes, text',
+  [
+    ({'continues': 'rll'}, "more.continues='rll' is not possible; valid: a stage before it, such as 'rl'"),
+    ({'continues': 'more'}, "more.continues='more' is not possible; valid: a stage before it, such as 'rl'"),
+    ({'steps': 80}, 'more.steps=80 is not possible; valid: more than the 80 of rl, which it goes on from'),
+    ({'prompts_per_step': 8}, 'more.prompts_per_step=8 is not possible; valid: 16, as in rl'),
+    ({'algorithm': 'dapo'}, "more.kl_weight=0.0 is not possible: one of more and rl measures KL against a "),
+    ({'steps_per_rollout': 3, 'steps': 99, 'reference_every': 0},
+     'more.steps_per_rollout=3 is not possible: rl ends with step 80; valid: what divides that, with inner_epochs=1'),
+  ],
+  ids=str,
+)  # fmt: skip
+def test_what_cannot_be_continued_is_refused(changes, text):
+  with pytest.raises(ConfigError) as error:
+    resolve(continuing(**changes))
+  assert str(error.value).startswith(text)
+
+
+def test_only_the_stage_that_trained_last_is_continued():
+  c = continuing()
+  c.stages, c.sft = ('rl:grpo', 'sft', 'more:grpo', 'evaluate'), base.sft()
+  c.sft.longest = 64
+  with pytest.raises(
+    ConfigError, match="more.continues='rl' .*; valid: the grpo stage right before it"
+  ):
+    resolve(c)
 
 
 @pytest.mark.parametrize('of, size', [(r1_zero, s) for s in r1_zero.SIZES if s != 'auto'] +

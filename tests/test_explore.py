@@ -21,8 +21,9 @@ from r1jax.explore import (
   spread_advantage,
 )
 from r1jax.problems import Problem
-from r1jax.rewards import UNCHECKED, RewardConfig, Scores, Scoring
+from r1jax.rewards import RewardConfig
 from r1jax.rewards.pool import Pool
+from r1jax.rewards.scoring import UNCHECKED, Scores, Scoring
 from r1jax.rewards.verdict import OUTCOMES
 from r1jax.rollout import Rollouts, generate
 from r1jax.stages.grpo import by_variance

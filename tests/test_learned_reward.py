@@ -24,7 +24,6 @@ from r1jax.model import hf
 from r1jax.model.transformer import forward
 from r1jax.preference import PreferenceConfig
 from r1jax.problems import Problem, ProblemsConfig
-from r1jax.rewards import Scores
 from r1jax.rewards.learned import (
   LearnedReward,
   Moments,
@@ -33,6 +32,7 @@ from r1jax.rewards.learned import (
   final_answer,
   to_tokens,
 )
+from r1jax.rewards.scoring import Scores
 from r1jax.stages.context import Context
 
 ASSETS = Path(r1jax.__file__).parent / 'assets' / 'tiny_dense'

@@ -78,6 +78,8 @@ def test_compiles_are_seen(caplog):
     ([R1_ZERO, '--dry_run=maybe'], '--dry_run=maybe is not possible; valid: true or false'),
     ([R1_ZERO, '--replay_step=-1'], '--replay_step=-1 is not possible; valid: a step, such as 10'),
     ([R1_ZERO, '--replay_step=x'], '--replay_step=x is not possible; valid: a step, such as 10'),
+    ([R1_ZERO, '--replay_step=0'], '--replay_step=0 is not possible; valid: a step, such as 10'),
+    ([R1_ZERO, '--replay_step=3:rl'], '--replay_step=3:rl is not possible; valid: a step, such as 10'),
     (
       ['--config=experiments/r1_zro.py'],
       "config='experiments/r1_zro.py' is not a file; valid: an experiment, such as experiments/r1_zero.py",
@@ -145,7 +147,7 @@ def test_values_are_parsed():
      '--noconfig.rl.dynamic_sampling', '--config.rl.clip_low=0.1', '--replay_step=3', '--workdir=w']
   )  # fmt: skip
   rl = command.config.rl
-  assert (command.workdir, command.dry_run, command.replay_step) == ('w', True, 3)
+  assert (command.workdir, command.dry_run, command.replay) == ('w', True, ('', 3))
   assert command.config.model.size == 'tiny_dense'
   assert (rl.stop, rl.learning_rate, rl.dynamic_sampling, rl.clip_low) == (('a', 'b'), 2.0, False, 0.1)  # fmt: skip
   assert type(rl.learning_rate) is float
@@ -200,6 +202,8 @@ def test_a_dry_run_starts_nothing(capsys, tmp_path):
     ([BASE, '--config.export.path=tests'], "export.path='tests' exists and is not empty; valid: a new "),
     ([BASE, '--replay_step=1'], '--replay_step=1 is not possible: base_model-tiny_moe has no stage that samples; '),
     ([R1_ZERO, '--replay_step=1'], '--replay_step=1 is not possible: no rollouts of step 1 in '),
+    ([R1_ZERO, '--replay_step=rl:1'], '--replay_step=1 is not possible: no rollouts of step 1 in '),
+    ([R1_ZERO, '--replay_step=before:1'], '--replay_step=before:1 is not possible; valid: rl:1'),
     ([BASE, '--workdir=/proc/nowhere'], '--workdir=/proc/nowhere is not possible: '),
   ],
   ids=lambda x: ' '.join(x) if isinstance(x, list) else '',
@@ -358,9 +362,16 @@ def test_a_checkpoint_of_another_model_is_refused(run_of, refused, tmp_path):
   ],
 )  # fmt: skip
 def test_a_wrong_config_costs_seconds_and_no_compile(tmp_path, argv, text):
-  before = resource.getrusage(resource.RUSAGE_CHILDREN)
+  started = _seconds()
   done = _command(*argv, f'--workdir={tmp_path}/run', JAX_LOG_COMPILES='1')
-  after = resource.getrusage(resource.RUSAGE_CHILDREN)
+  took = _seconds() - started
   assert done.returncode == 2
   assert done.stderr.startswith(f'error: {text}') and done.stderr.count('\n') == 1
-  assert after.ru_utime - before.ru_utime < 5.0  # of the processor: the machine may be busy
+  if took > 5.0:  # on a machine so busy that its seconds are longer, as those of the imports show
+    subprocess.run([sys.executable, '-c', 'import r1jax.checks'], cwd=ROOT, check=True)
+    assert took < 2 * (_seconds() - started - took)
+
+
+def _seconds() -> float:
+  """Of the processor, that all processes which have been started took."""
+  return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime

@@ -189,6 +189,16 @@ def test_two_hosts_evaluate_as_one_does(runs):
       assert one[name] == two[name], name
 
 
+def test_two_hosts_share_problems_and_checks(runs):
+  """2 rollouts of 4 problems: all are drawn by one host, half of them by each of two; so are 32 + 2 x 4 checks."""
+  (_, (alone,)), (_, both) = runs
+  assert len(alone['drawn']) == 8 and len(alone['checked']) == 40
+  for name in ('drawn', 'checked'):
+    first, second = (report[name] for report in both)
+    assert len(first) == len(second) == len(alone[name]) / 2
+    assert sorted(first + second) == sorted(alone[name])
+
+
 def test_only_the_first_host_writes_and_prints(runs):
   (one, _), (two, (first, second)) = runs
   names = lambda out: {
@@ -228,4 +238,4 @@ def test_alone_nothing_is_exchanged(monkeypatch):
   hosts.join()
   assert jax.process_count() == 1 and hosts.is_first()
   tree = {'a': np.arange(3)}
-  assert hosts.from_first(tree) is tree and hosts.are_same(tree)
+  assert hosts.gather(tree)[0] is tree and hosts.are_same(tree)

@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from tensorboardX.proto.event_pb2 import Event
 
 from r1jax import report, summary
@@ -412,6 +413,15 @@ def test_plot_of_several_stages_and_of_pretraining(tmp_path):
   (tmp_path / 'plot.png').unlink()
   assert summary.plot(tmp_path, ['base'], {})
   assert (tmp_path / 'plot.png').is_file()
+
+
+def test_a_plot_counts_on_where_a_stage_continues_another():
+  rows = lambda *steps: [{'step': step, 'reward': 0.5} for step in steps]
+  axis = Figure().subplots()
+  chosen = {'rl': rows(1, 2), 'more': rows(3, 4), 'again': rows(1, 2)}
+  summary._panel(axis, 'reward', summary.PANELS['reward'], chosen, {})
+  lines = [line.get_xdata().tolist() for line in axis.lines if line.get_label() == 'training']
+  assert lines == [[1, 2], [3, 4], [5, 6]]
 
 
 def test_a_summary_with_a_field_missing_is_refused(tmp_path):

@@ -38,11 +38,11 @@ def start(tmp_path_factory):
   }
   environment.pop('XLA_FLAGS', None)
 
-  def go(workdir: Path, *faults: str, flags: tuple[str, ...] = ()):
+  def go(workdir: Path, *faults: str, flags: tuple[str, ...] = (), part: str = ''):
     command = [
       sys.executable,
       str(DRIVER),
-      f'--config={EXPERIMENT}',
+      f'--config={EXPERIMENT}:{part}',
       f'--workdir={workdir}',
       *flags,
     ]
@@ -73,9 +73,9 @@ def metrics(workdir: Path) -> list[dict]:
   return read_metrics(workdir / 'rl' / 'metrics.jsonl')
 
 
-def checkpoint(workdir: Path, step: int) -> tuple[dict, dict]:
+def checkpoint(workdir: Path, step: int, stage: str = 'rl') -> tuple[dict, dict]:
   """-> (name of the leaf: its bytes, what the stage keeps on the host)."""
-  checkpointer = Checkpointer(workdir / 'rl' / 'checkpoints')
+  checkpointer = Checkpointer(workdir / stage / 'checkpoints')
   leaves = json.loads((checkpointer.directory / f'{step:08d}' / 'leaves.json').read_text())
   key = jax.random.key(0).dtype
   goal = {
@@ -163,7 +163,7 @@ KILLS = (
     'r1jax.stages.context.Context.raise_if_stopping:before:3',
     None,
   ),  # between two chunks of rollout 1
-  ('r1jax.rewards.Scoring.add:before:5', None),
+  ('r1jax.rewards.scoring.Scoring.add:before:5', None),
   ('r1jax.stages.training.update:before:2', None),  # one step done, nothing saved
   (
     'numpy.savez:before:1',
@@ -273,6 +273,29 @@ def test_replay(start, plain, request, run, step):
     same = f'{name}: replayed {row[name]!r}, recorded {row[name]!r}: the same bits'
     assert same in process.stdout
   assert (workdir / 'rl' / 'metrics.jsonl').read_bytes() == before
+
+
+def test_a_stage_that_continues_another_is_one_long_stage(start, plain, tmp_path):
+  """Killed before it has a checkpoint of its own, it goes on from the other's; replays find the stage of a step."""
+  for call in (
+    18,
+    2,
+  ):  # before step 18, in a process that has done both stages and in one that did the second alone
+    fault = f'r1jax.stages.training.update:before:{call}:KILL'
+    assert_code(start(tmp_path, fault, part='continued'), KILLED)
+  assert Checkpointer(tmp_path / 'more' / 'checkpoints').steps() == []
+  assert_code(start(tmp_path, part='continued'), 0)
+  lines = [(tmp_path / stage / 'metrics.jsonl').read_bytes() for stage in ('rl', 'more')]
+  assert b''.join(lines) == (plain / 'rl' / 'metrics.jsonl').read_bytes()
+  (state, host), (same_state, same_host) = checkpoint(tmp_path, STEPS, 'more'), checkpoint(plain, STEPS)  # fmt: skip
+  assert [name for name in state if state[name] != same_state[name]] == []
+  assert_same_host(host['stage'], same_host['stage'])
+  stages = json.loads((tmp_path / 'summary.json').read_text())['stages']
+  assert [stage['steps'] for stage in stages] == [0, 16, 8, 0]
+  for step, name in ((17, ''), (18, 'more:'), (10, '')):
+    process = start(tmp_path, part='continued', flags=(f'--replay_step={name}{step}',))
+    assert_code(process, 0)
+    assert process.stdout.count('the same bits') == 2
 
 
 def not_finite(*minibatches: int) -> list[str]:

@@ -8,13 +8,14 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from r1jax import problems, rewards
+from r1jax import problems
 from r1jax.problems import Problem, ProblemsConfig
 from r1jax.problems.countdown import solve, values
 from r1jax.problems.problem import rational
 from r1jax.rewards import RewardConfig, arithmetic, countdown, format, language, sandbox
 from r1jax.rewards.checks import CHECKS
 from r1jax.rewards.pool import Pool
+from r1jax.rewards.scoring import Scoring, score
 
 P22 = Problem(0, 'countdown', '3 5 7 = 22', '22', (3, 5, 7))
 P15 = Problem(1, 'countdown', '1 5 2 = 15', '15', (1, 5, 2))
@@ -262,7 +263,7 @@ def test_score_keeps_the_parts(pool):
     [full.format('3*5+7'), full.format('3*5'), bare.format('3*5+7')],
     ['no', full.format('1*5*2'), full.format('(1+2)*5')],
   ]
-  scores = rewards.score(completions, [P22, P15], RewardConfig(1.0, 0.25), pool)
+  scores = score(completions, [P22, P15], RewardConfig(1.0, 0.25), pool)
   np.testing.assert_array_equal(scores.parts['accuracy'], [[1, 0, 1], [0, 0, 1]])
   np.testing.assert_array_equal(scores.parts['format'], [[1, 1, 0], [0, 1, 1]])
   np.testing.assert_array_equal(scores.total, [[1.25, 0.25, 1], [0, 0.25, 1.25]])
@@ -273,7 +274,7 @@ def test_score_keeps_the_parts(pool):
 
 
 def test_completions_are_scored_in_any_order(pool):
-  scoring = rewards.Scoring([P22, P15], 2, RewardConfig(), pool)
+  scoring = Scoring([P22, P15], 2, RewardConfig(), pool)
   for sample, answer in ((3, '1*5*2'), (0, '3*5+7'), (2, '5*(1+2)')):
     scoring.add(sample, f'<answer>{answer}</answer>')
   with pytest.raises(ValueError, match='4 completions are needed, 3 are here'):
@@ -285,9 +286,9 @@ def test_completions_are_scored_in_any_order(pool):
 
 def test_score_refuses_what_is_not_p_by_g(pool):
   with pytest.raises(ValueError, match='2 problems'):
-    rewards.score([['a']], [P22, P15], RewardConfig(), pool)
+    score([['a']], [P22, P15], RewardConfig(), pool)
   with pytest.raises(ValueError, match='one size'):
-    rewards.score([['a'], ['a', 'b']], [P22, P15], RewardConfig(), pool)
+    score([['a'], ['a', 'b']], [P22, P15], RewardConfig(), pool)
 
 
 def test_the_language_of_the_thought_can_be_rewarded(pool):
@@ -296,10 +297,10 @@ def test_the_language_of_the_thought_can_be_rewarded(pool):
     ['<think>add both 加上</think><answer>3*5+7</answer>', '<think>add</think><answer>加</answer>']
   ]
   cfg = RewardConfig(1.0, 0.0, language_weight=0.5, language='en')
-  scores = rewards.score(texts, [P22], cfg, pool)
+  scores = score(texts, [P22], cfg, pool)
   np.testing.assert_array_equal(scores.parts['language'], [[0.5, 1]])
   np.testing.assert_array_equal(scores.total, [[1.25, 0.5]])
-  assert 'language' not in rewards.score(texts, [P22], RewardConfig(), pool).parts
+  assert 'language' not in score(texts, [P22], RewardConfig(), pool).parts
   with pytest.raises(ValueError, match="language='english' is unknown; valid: one of en, zh"):
     RewardConfig(language_weight=1.0, language='english')
   with pytest.raises(ValueError, match="language='english' is unknown"):
@@ -310,7 +311,7 @@ def test_a_problem_may_carry_weights_of_its_own(pool):
   own = dataclasses.replace(P15, details={'reward_weights': {'format': 0.0, 'accuracy': 2.0}})
   text = '<think>15</think><answer>{}</answer>'
   texts = [[text.format('3*5+7')], [text.format('(1+2)*5')]]
-  scores = rewards.score(texts, [P22, own], RewardConfig(1.0, 0.25), pool)
+  scores = score(texts, [P22, own], RewardConfig(1.0, 0.25), pool)
   np.testing.assert_array_equal(scores.total, [[1.25], [2.0]])
 
 
@@ -319,12 +320,12 @@ def test_a_general_problem_has_no_verdict(pool):
   poem = Problem(2, 'general', 'Write a poem.', '')
   text = '<think>15</think><answer>{}</answer>'
   texts = [[text.format('3*5+7'), 'no'], [text.format('So.'), 'no']]
-  scores = rewards.score(texts, [P22, poem], RewardConfig(1.0, 0.25), pool)
+  scores = score(texts, [P22, poem], RewardConfig(1.0, 0.25), pool)
   np.testing.assert_array_equal(scores.total, [[1.25, 0], [0.25, 0]])
   np.testing.assert_array_equal(scores.checked, [[True, True], [False, False]])
   rates = scores.rates()
   assert (rates['right'], rates['unparseable'], sum(rates.values())) == (0.5, 0.5, 1.0)
-  alone = rewards.score(texts[1:], [poem], RewardConfig(), pool)
+  alone = score(texts[1:], [poem], RewardConfig(), pool)
   assert set(alone.rates().values()) == {0.0}
 
 
@@ -337,7 +338,7 @@ def test_a_weight_of_its_own_brings_the_language_in(pool):
   """The stage has none. What has no weight is not measured."""
   text = '<think>one two 三</think><answer>5*(1+2)</answer>'
   problems_ = [P22, rewarded(language=0.5), rewarded('zh', language=0.75), rewarded('ja')]
-  scores = rewards.score([[text]] * 4, problems_, RewardConfig(1.0, 0.0, language='en'), pool)
+  scores = score([[text]] * 4, problems_, RewardConfig(1.0, 0.0, language='en'), pool)
   expected = np.array([[0], [2 / 3], [1 / 3], [0]], np.float32)
   np.testing.assert_allclose(scores.parts['language'], expected)
   np.testing.assert_allclose(scores.total, [[0], [1 + 1 / 3], [1.25], [1]], rtol=1e-6)
@@ -346,7 +347,7 @@ def test_a_weight_of_its_own_brings_the_language_in(pool):
 def test_a_problem_may_have_another_language_than_its_stage(pool):
   texts = [['<think>五五二十五</think>'], ['<think>五五二十五</think>']]
   cfg = RewardConfig(0.0, 0.0, language_weight=2.0, language='en')
-  scores = rewards.score(texts, [P15, rewarded('zh')], cfg, pool)
+  scores = score(texts, [P15, rewarded('zh')], cfg, pool)
   np.testing.assert_array_equal(scores.total, [[0], [2]])
 
 
@@ -359,7 +360,7 @@ def test_a_problem_may_have_another_language_than_its_stage(pool):
 )  # fmt: skip
 def test_a_reward_for_no_language_is_refused_before_anything_is_sampled(pool, problem, says):
   with pytest.raises(ValueError, match=re.escape(says)):
-    rewards.Scoring([P22, problem], 2, RewardConfig(), pool)
+    Scoring([P22, problem], 2, RewardConfig(), pool)
 
 
 def test_all_parts_are_computed_by_the_workers(pool, monkeypatch):
@@ -370,7 +371,7 @@ def test_all_parts_are_computed_by_the_workers(pool, monkeypatch):
     monkeypatch.setattr(module, name, here)
   text = '<think>15</think><answer>3*5+7</answer>'
   cfg = RewardConfig(1.0, 1.0, language_weight=1.0, language='en')
-  np.testing.assert_array_equal(rewards.score([[text]], [P22], cfg, pool).total, [[2.0]])
+  np.testing.assert_array_equal(score([[text]], [P22], cfg, pool).total, [[2.0]])
 
 
 def test_weights_are_checked():

@@ -20,10 +20,11 @@ from r1jax import checks, problems
 from r1jax.config import resolve
 from r1jax.fields import ConfigError
 from r1jax.problems import ProblemsConfig
-from r1jax.rewards import RewardConfig, Scoring, sandbox, sandbox_command
+from r1jax.rewards import RewardConfig, sandbox, sandbox_command
 from r1jax.rewards.__main__ import main as rewards_main
 from r1jax.rewards.pool import Pool
 from r1jax.rewards.sandbox import EXITED, OUTPUT, TIMEOUT, Limits, SandboxError
+from r1jax.rewards.scoring import Scoring
 from r1jax.rewards.verdict import CannotCheck
 
 isolation = pytest.mark.skipif(sandbox.available() is None, reason='no sandbox works here')

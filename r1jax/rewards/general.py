@@ -5,5 +5,5 @@ from r1jax.rewards.verdict import UNPARSEABLE, Verdict
 
 
 def check(completion: str, problem: Problem) -> Verdict:
-  """Nothing is right or wrong here: no credit, and rewards.Scores leaves it out of the shares of outcomes."""
+  """Nothing is right or wrong here: no credit, and scoring.Scores leaves it out of the shares of outcomes."""
   return Verdict(UNPARSEABLE, note='a general problem has no answer')

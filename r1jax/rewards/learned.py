@@ -23,7 +23,8 @@ from r1jax.mesh import data_ways
 from r1jax.model import weights
 from r1jax.preference import PreferenceConfig
 from r1jax.problems import Problem
-from r1jax.rewards import Scores, format
+from r1jax.rewards import format
+from r1jax.rewards.scoring import Scores
 from r1jax.stages.context import Context
 from r1jax.stages.training import place
 

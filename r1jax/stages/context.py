@@ -54,8 +54,14 @@ class Context:
     key = jax.random.fold_in(jax.random.key(self.experiment.seed), PURPOSES.index(purpose))
     return key if stage is None else jax.random.fold_in(key, self.number(stage))
 
+  def stage(self, name: str) -> Stage:
+    return next(stage for stage in self.experiment.stages if stage.name == name)
+
   def number(self, stage: Stage) -> int:
-    """Its place in the experiment."""
+    """Its place in the experiment; of one that continues another, that one's."""
+    continued = getattr(stage.settings, 'continues', '')
+    if continued:
+      return self.number(self.stage(continued))
     return self.experiment.stages.index(stage)
 
   def folder(self, stage: Stage) -> Path:
@@ -115,8 +121,8 @@ class Context:
       params = self._load(self.experiment.stages[: self.experiment.stages.index(stage)])
     return params
 
-  def hand_on(self, params: Transformer) -> None:
-    """The policy that the next stage starts from."""
+  def hand_on(self, params: Transformer | None) -> None:
+    """The policy that the next stage starts from; None: as the last stage has saved it."""
     self._params = params
 
   def _load(self, stages: tuple[Stage, ...]) -> Transformer:

@@ -15,12 +15,13 @@ from r1jax.evaluation import generations, metrics
 from r1jax.evaluation import run as benchmark_run
 from r1jax.evaluation.benchmarks import Suite
 from r1jax.evaluation.sampling import chosen
-from r1jax.explore import agreed, scored_when_done
+from r1jax.explore import scored_when_done
 from r1jax.mesh import data_ways
 from r1jax.problems import Problem
 from r1jax.report import duration
-from r1jax.rewards import RewardConfig, Scores, Scoring
+from r1jax.rewards import RewardConfig
 from r1jax.rewards.pool import Pool
+from r1jax.rewards.scoring import Scores, Scoring
 from r1jax.rewards.verdict import OUTCOMES
 from r1jax.rollout import Rollouts, end_tokens, generate
 from r1jax.stages.context import Context
@@ -106,7 +107,8 @@ def _tell(name: str, result: dict, pool: Pool) -> None:
     f'{duration(result["seconds"])}\n{name}: {shares}',
     flush=True,
   )
-  for warning in filter(None, [health.verdicts(result['verdicts']), *pool.complaints()]):
+  complaints = sum(hosts.gather(pool.complaints()), [])
+  for warning in filter(None, [health.verdicts(result['verdicts']), *complaints]):
     print(f'warning: {name}: {warning}', flush=True)
 
 
@@ -150,7 +152,7 @@ def _sampled(
       params, context.model, tokens, [p.id for p in part], key, how, group=cfg.samples, tokenizer=tokenizer,
       shapes=shapes, poll=context.raise_if_stopping, watch=scored_when_done(scoring, tokenizer, prompt.template),
     )  # fmt: skip
-    yield _rows(part, scoring.texts(), agreed(scoring.scores()), rollouts, prompt.template)
+    yield _rows(part, scoring.texts(), scoring.scores(), rollouts, prompt.template)
 
 
 def _rows(

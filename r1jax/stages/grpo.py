@@ -1,25 +1,27 @@
 """Reinforcement learning with rule rewards: problem -> prompt -> rollout -> reward -> advantage -> update."""
 
 import dataclasses
+import math
 import time
 
 import jax
 import numpy as np
 
-from r1jax import decoding, prompts
+from r1jax import decoding, hosts, prompts
 from r1jax.advantage import group_variance
 from r1jax.algorithms import Algorithm
 from r1jax.batch import Batch, batch_shape
 from r1jax.config import Stage
 from r1jax.decoding import SamplingConfig
-from r1jax.explore import Groups, agreed, choose, join, scored_when_done
+from r1jax.explore import Groups, choose, join, scored_when_done
 from r1jax.mesh import data_ways
 from r1jax.objective import PolicyLoss
 from r1jax.optimizer import OptimizerConfig
 from r1jax.problems import Problem, mixture
 from r1jax.problems.iterator import ProblemIterator, problem_iterator
-from r1jax.rewards import RewardConfig, Scoring
+from r1jax.rewards import RewardConfig
 from r1jax.rewards.learned import Preferences
+from r1jax.rewards.scoring import Scoring
 from r1jax.rollout import end_tokens, generate
 from r1jax.stages.context import Context, Preempted
 from r1jax.stages.minibatches import minibatches
@@ -43,7 +45,8 @@ class Config:
 
   steps_per_rollout: minibatches that one rollout is split into. inner_epochs: times that each is learned from.
   micro_batch: tokens whose gradient is computed at once; for memory only. overlong_buffer: tokens before max_tokens
-  over which a penalty for length grows, 0: a fifth of max_tokens.
+  over which a penalty for length grows, 0: a fifth of max_tokens. continues: the stage whose whole state this one goes
+  on from, its steps counted on; '' for a new state from the policy.
   """
 
   prompts_per_step: int
@@ -59,6 +62,7 @@ class Config:
   overlong_buffer: int = 0
   checkpoint_every: int = 100
   sample_every: int = 10
+  continues: str = ''
 
   def __post_init__(self):
     for field, least in LEAST.items():
@@ -156,11 +160,13 @@ class Learner:
     self.trainer = Trainer(
       context, stage, self.program, reference=cfg.uses_reference, checkpoint_every=cfg.checkpoint_every,
       sample_every=cfg.sample_every, host=self.state, steps_per_rollout=cfg.updates_per_rollout,
+      continues=cfg.continues,
     )  # fmt: skip
-    # Every host draws the same problems and makes the same batch; its devices take their rows of it.
+    # Each host draws its share, or as many as share a step's problems out evenly; then all know all of them.
+    self.shares = math.gcd(cfg.prompts_per_step, jax.process_count())
     self.problems: ProblemIterator = problem_iterator(
-      context.problems('train'), context.experiment.seed + context.number(stage), cfg.prompts_per_step,
-      weights=mixture.weights(context.experiment.problems),
+      context.problems('train'), context.experiment.seed + context.number(stage), cfg.prompts_per_step // self.shares,
+      jax.process_index() % self.shares, self.shares, mixture.weights(context.experiment.problems),
     )  # fmt: skip
     self.preferences = Preferences(
       context.experiment.preference_reward, stage.name, context, cfg.micro_batch
@@ -246,7 +252,7 @@ class Learner:
     cfg, context = self.cfg, self.context
     template, tokenizer = context.experiment.prompt.template, context.tokenizer
     started = time.perf_counter()
-    problems = [p for _ in range(cfg.steps_per_rollout) for p in self.problems.next()]
+    problems = self._next_problems()
     ids = range(self.drawn, self.drawn + len(problems))
     self.drawn += len(problems)
     tokens = prompts.encode(problems, tokenizer, template)
@@ -259,13 +265,19 @@ class Learner:
     )  # fmt: skip
     generated = time.perf_counter()
     texts = scoring.texts()
-    scores = self.preferences.add(agreed(scoring.scores()), problems, texts)
+    scores = self.preferences.add(scoring.scores(), problems, texts)
     groups = Groups(problems, rollouts, scores, texts)
     self._took('rollout', generated - started)
     self._took('reward', time.perf_counter() - generated)
-    for complaint in context.pool.complaints():
+    for complaint in sum(hosts.gather(context.pool.complaints()), []):
       self.trainer.report.warn(complaint)
     return groups
+
+  def _next_problems(self) -> list[Problem]:
+    """Of one rollout: the steps one after another, in each the shares of the hosts in their order."""
+    own = [self.problems.next() for _ in range(self.cfg.steps_per_rollout)]
+    shares = hosts.gather(own)[: self.shares]
+    return [problem for step in zip(*shares, strict=True) for share in step for problem in share]
 
   def _took(self, phase: str, seconds: float) -> None:
     self.timing[phase] = self.timing.get(phase, 0.0) + seconds

@@ -49,11 +49,12 @@ class Trainer:
   """Use: `host = trainer.restore()`, then `trainer.advance(...)` until `trainer.step` is the last, `finish()`.
 
   host: what the stage must keep outside of the state, as a function that gives it (Checkpointer says what fits).
+  continues: the stage whose last state is the first of this one, '': a new state from the policy.
   """
 
   def __init__(
     self, context: Context, stage: Stage, program: Program, *, reference: bool, checkpoint_every: int,
-    sample_every: int, host: Callable[[], dict], steps_per_rollout: int = 1,
+    sample_every: int, host: Callable[[], dict], steps_per_rollout: int = 1, continues: str = '',
   ):  # fmt: skip
     self.context, self.stage, self.program, self.host = context, stage, program, host
     self.checkpoint_every = checkpoint_every
@@ -71,6 +72,10 @@ class Trainer:
     }
     self._rule = optimizer_lib.optimizer(program.optimizer, program.model)
     self._seconds, self._since = 0.0, time.time()
+    self._before = context.stage(continues) if continues else None
+    self.first = (
+      context.result(self._before)['checkpoint'] if continues else 0
+    )  # steps before this stage
     self.state: state_lib.State | None = None
     self.step = 0
     self._saved = 0  # step of the newest checkpoint; the state of step 0 needs none
@@ -85,13 +90,18 @@ class Trainer:
     before: for a replay, the newest checkpoint below this step, and the report stays as it is.
     """
     step = self.checkpointer.latest(before)
-    if step is None:
+    if step is None and not self._before:
       self.state = state_lib.init(
         self.program.start(self.context.take_params(self.stage)), self.context.key('training', self.stage),
         self.program.model, self._rule, self.context.sharded, **self._kept,
       )  # fmt: skip
       return None
     goal = state_lib.abstract(self.program.model, self._rule, self.context.sharded, **self._kept)
+    if step is None:
+      self.context.hand_on(None)  # what the other stage has left is in its state
+      self.step = self._saved = self.first
+      self.state, host = self.context.checkpointer(self._before).restore(self.first, goal)
+      return host['stage']
     self.state, host = self.checkpointer.restore(step, goal)
     self.step = self._saved = step
     if before is None:
@@ -155,8 +165,8 @@ class Trainer:
     """Hands the policy on -> the stage's result."""
     self.report.close()
     self.context.hand_on(self.state.policy)
-    steps = self.program.optimizer.steps
-    return {'steps': steps, 'seconds': self.seconds(), 'checkpoint': steps}
+    last = self.program.optimizer.steps
+    return {'steps': last - self.first, 'seconds': self.seconds(), 'checkpoint': last}
 
   def replay(self, step: int) -> dict[str, float]:
     """Rebuilds one step's update from the saved batches, without generating -> its metrics.

@@ -11,10 +11,10 @@ from experiments import base
 TOKENIZER = pathlib.Path(r1jax.__file__).parent / 'assets' / 'tokenizer'
 
 
-def get_config(size: str = 'micro_moe'):
-  """Size, by default the one that tests/data/resume_driver.py adds -> the experiment."""
-  c = base.experiment(f'resume-{size}', ('before:evaluate', 'rl:grpo', 'after:evaluate'))
-  c.model.size, c.init.tokenizer = size, str(TOKENIZER)
+def get_config(part: str = ''):
+  """'' or 'continued': the last third of the steps in a stage of its own -> the experiment."""
+  c = base.experiment('resume', ('before:evaluate', 'rl:grpo', 'after:evaluate'))
+  c.model.size, c.init.tokenizer = 'micro_moe', str(TOKENIZER)  # which resume_driver.py adds
   c.problems.source, c.problems.max_number = 'arithmetic', 5
   c.problems.heldout_fraction = 0.2
   c.prompt.longest = 32
@@ -31,4 +31,8 @@ def get_config(size: str = 'micro_moe'):
   c.evaluate.problems, c.evaluate.samples = 20, c.rl.samples_per_prompt
   c.evaluate.max_tokens, c.evaluate.slots = c.rl.max_tokens, c.rl.slots
   c.evaluate.temperature, c.evaluate.top_p = 1.0, 1.0
+  if part == 'continued':
+    c.stages = ('before:evaluate', 'rl:grpo', 'more:grpo', 'after:evaluate')
+    c.more = base.continued('rl')
+    c.rl.steps, c.more.steps = 16, c.rl.steps
   return c
