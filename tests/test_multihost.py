@@ -190,9 +190,9 @@ def test_two_hosts_evaluate_as_one_does(runs):
 
 
 def test_two_hosts_share_problems_and_checks(runs):
-  """2 rollouts of 4 problems: all are drawn by one host, half of them by each of two; so are 32 + 2 x 4 checks."""
+  """Half of what one host draws and checks: two rollouts of 4 problems, two evaluations of 2, 4 samples of each."""
   (_, (alone,)), (_, both) = runs
-  assert len(alone['drawn']) == 8 and len(alone['checked']) == 40
+  assert len(alone['drawn']) == 8 and len(alone['checked']) == 4 * (8 + 4)
   for name in ('drawn', 'checked'):
     first, second = (report[name] for report in both)
     assert len(first) == len(second) == len(alone[name]) / 2

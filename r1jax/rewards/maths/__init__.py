@@ -12,7 +12,7 @@ from collections.abc import Callable
 from r1jax.problems.boxed import boxes, last_boxed
 from r1jax.problems.problem import Problem
 from r1jax.rewards import format
-from r1jax.rewards.maths import closed_form
+from r1jax.rewards.maths import closed_form, constants
 from r1jax.rewards.maths.answer import prose, read
 from r1jax.rewards.maths.match import matches
 from r1jax.rewards.maths.question import leaves_work, restates, unnamed
@@ -38,6 +38,7 @@ def check(completion: str, problem: Problem) -> Verdict:
     if answer is None:
       right = closed_form.agree(gold_tokens, tokens)
     else:
+      gold, answer = constants.called_alike(gold, answer, problem.prompt)
       right = matches(gold, answer, in_percent=bool(re.search('percent|%', problem.prompt)))
   except (ValueError, ArithmeticError) as error:
     return Verdict(UNPARSEABLE, text[:200], note=str(error))

@@ -4,11 +4,11 @@ import dataclasses
 import re
 from fractions import Fraction
 
-from r1jax.rewards.maths import closed_form, conditions, families, reals, units
+from r1jax.rewards.maths import closed_form, conditions, families, reals, units, vectors, wording
 from r1jax.rewards.maths.expr import parse
 from r1jax.rewards.maths.names import bare, shared_name
 from r1jax.rewards.maths.relations import SIGNS, both_signs, related
-from r1jax.rewards.maths.structure import Answer, Many, Text, Value
+from r1jax.rewards.maths.structure import Answer, Many, Relation, Text, Value, by_name
 from r1jax.rewards.maths.text import FUNCTIONS, enclosed, split, with_depth
 from r1jax.rewards.maths.tree import Expr, Num, Op, Sym, infinite
 
@@ -26,6 +26,8 @@ def read(tokens: list[str]) -> Answer:
   tokens = families.opened(families.without_quantifier(bare(tokens)))
   if not tokens:
     raise ValueError('nothing to read')
+  if '"except"' in tokens and (found := _all_but(tokens)):
+    return found
   parts = split(tokens, SEPARATORS)
   if len(parts) > 1:
     found = families.read_family(parts, read)
@@ -36,6 +38,20 @@ def read(tokens: list[str]) -> Answer:
   if tokens == ['\\emptyset']:
     return Many('set', ())
   return related(tokens, read) or _union(tokens)
+
+
+def _all_but(tokens: list[str]) -> Answer | None:
+  """'all real numbers except 2'"""
+  at = tokens.index('"except"')
+  rest = tokens[at + 1 :]
+  if not (tokens[:at] == ['\\R'] or _all_reals(tokens[:at])) or not rest:
+    return None
+  found = read(rest[1:] if rest[0] == '"for"' else rest)
+  points = found.items if isinstance(found, Many) and found.kind in ('list', 'set') else (found,)
+  if not all(isinstance(point, Value) for point in points):
+    return None
+  each = [Relation('\\ne', Sym(about or 'x'), p.expr) for p in points for about in (p.name,)]
+  return reals.joined(each, either=False)
 
 
 def prose(tokens: list[str]) -> Text:
@@ -63,11 +79,16 @@ def _list(items: list[Answer], either: bool = False) -> Answer:
     return numbers
   if intervals and None in map(reals.spans, flat):
     return Many('union', tuple(flat))
-  names = [getattr(item, 'name', '') for item in flat]
+  single = [one for item in flat for one in (item.items if _is_point_by_name(item) else [item])]
+  names = [getattr(item, 'name', '') for item in single]
   if all(names) and len({name.split('_')[0] for name in names}) == len(names):
-    ordered = sorted(flat, key=lambda item: item.name)
-    return Many('tuple', tuple(ordered), '()', ','.join(sorted(names)))
+    return by_name(single)
   return Many('list', tuple(flat), 'or' if either else '')
+
+
+def _is_point_by_name(item: Answer) -> bool:
+  """`x = y = 1`"""
+  return isinstance(item, Many) and item.kind == 'tuple' and all(getattr(one, 'name', '') for one in item.items)
 
 
 def _union(tokens: list[str]) -> Answer:
@@ -79,8 +100,8 @@ def _union(tokens: list[str]) -> Answer:
 
 def _part(tokens: list[str]) -> Answer:
   """A bracketed collection, a ratio, or a leaf."""
-  if tokens == ['\\R']:
-    return reals.ALL
+  if tokens[0] == '\\R' and (found := reals.named(tokens[1:])):
+    return found
   if enclosed(tokens, '\\{', '\\}'):
     return _set(tokens[1:-1])
   if enclosed(tokens, '\\matrix', '\\endmatrix'):
@@ -151,6 +172,10 @@ def _signs(tokens: list[str]) -> Answer:
 
 def _leaf(tokens: list[str]) -> Answer:
   tokens = bare(tokens)
+  if len(tokens) == 1 and (number := wording.NUMBERS.get(tokens[0].strip('"').lower())) is not None:
+    return Value(Num(Fraction(number)))
+  if len(tokens) > 3 and (parts := units.in_parts(tokens)):
+    return Many('list', tuple(read(part) for part in parts))
   if all(token.startswith('"') for token in tokens) and not (
     len(tokens) == 1 and len(tokens[0]) == 3
   ):
@@ -170,6 +195,8 @@ def _leaf(tokens: list[str]) -> Answer:
   expr = parse(tokens[:-1] if percent else tokens)
   if scale != 1:
     expr = Op('mul', (expr, Num(Fraction(scale))))
+  if not unit and (components := vectors.components(expr)):
+    return Many('tuple', tuple(Value(part) for part in components), '()')
   return Value(expr, unit, percent, modulus)
 
 

@@ -261,6 +261,8 @@ def _is_vector(token: str) -> bool:
 def _apply(name: str, base: Expr | None, x: Expr) -> Op:
   if name in ('log', 'lg'):
     return Op('log', (base or Num(Fraction(10)), x))
+  if name == 'cis':
+    return Op('add', (Op('cos', (x,)), Op('mul', (Sym('i'), Op('sin', (x,))))))
   if base or (name.startswith('arc') and name not in FUNCTIONS):
     raise ValueError(f'cannot read {name} with an index or as an inverse')
   return Op(name, (x,))

@@ -4,20 +4,16 @@ from fractions import Fraction
 
 from r1jax.rewards.maths.reals import about
 from r1jax.rewards.maths.structure import Answer, Many, Relation, Text, Value
-from r1jax.rewards.maths.text import CLOSE, OPEN
+from r1jax.rewards.maths.text import CLOSE, OPEN, with_depth
 from r1jax.rewards.maths.tree import Expr, Num, Op, Sym
 from r1jax.rewards.maths.value import is_integer, same, sign, substitute, variables
 
 _INDEX = Sym('#')
 _LEAD = frozenset(('"where"', '"for"', '"with"', '"any"', '"all"', '"some"', '"每"', '"其中"'))
 _POSITIVE = frozenset(('N^*', 'N_+', 'N^+', 'Z^+', 'Z_+', 'N_*', 'Z_>0', 'N^\\star'))
-_INTEGER = (
-  ['"is"', '"an"', '"integer"'],
-  ['"an"', '"integer"'],
-  ['"为整数"'],
-  ['"は整数"'],
-  ['"integer"'],
-)
+_INTEGER = frozenset(('integer', 'integers', '为整数', 'は整数', '整数', 'は任意の整数', '是整数', '为任意整数'))
+_REAL = frozenset(('real', 'reals', 'constant', 'constants', '为常数', '为任意常数', 'は定数', 'は任意定数', '为任意实数'))
+_SAID = frozenset(('is', 'are', 'a', 'an', 'any', 'some', 'all', 'every', 'arbitrary', 'number', 'numbers'))
 _DOMAINS = frozenset(('Z', 'N', 'N+', 'Q', '\\R', 'C'))
 
 
@@ -25,11 +21,11 @@ def index_of(tokens: list[str]) -> tuple[str, str] | None:
   """`k \\in Z`, `where k is an integer` -> ('k', 'Z'); None for what says nothing of the kind."""
   while tokens and tokens[0] in _LEAD:
     tokens = tokens[1:]
+  if described := _described(tokens):
+    return described
   if len(tokens) < 2 or not tokens[0].isalpha():
     return None
   name, rest = tokens[0], tokens[1:]
-  if rest in _INTEGER:
-    return name, 'Z'
   if rest[0] != '\\in':
     return None
   domain = ''.join(token.strip('"') for token in rest[1:] if token not in ('{', '}'))
@@ -37,9 +33,27 @@ def index_of(tokens: list[str]) -> tuple[str, str] | None:
   return (name, domain) if domain in _DOMAINS else None
 
 
+def _described(tokens: list[str]) -> tuple[str, str] | None:
+  """`k is an integer`, `any real constant c`: a letter and words, none of which says anything else."""
+  letters = [at for at, token in enumerate(tokens) if not token.startswith('"')]
+  names = [tokens[at] for at in letters if at in (0, len(tokens) - 1)]
+  articles = [tokens[at] for at in letters if 0 < at < len(tokens) - 1]
+  if len(names) != 1 or not names[0].isalpha() or articles not in ([], ['a'], ['a', 'n']):
+    return None
+  words = {token.strip('"').lower() for token in tokens if token.startswith('"')} - _SAID
+  if words and words <= _INTEGER:
+    return names[0], 'Z'
+  if len(words) == 2 and words & _INTEGER and 'positive' in words:
+    return names[0], 'N+'
+  return (names[0], '\\R') if words and words <= _REAL else None
+
+
 def opened(tokens: list[str]) -> list[str]:
   """`k\\pi (k \\in Z)` -> `k\\pi, k \\in Z`."""
-  if tokens[-1:] != [')'] or '\\in' not in tokens:
+  for at, (token, depth) in enumerate(with_depth(tokens)):
+    if at and not depth and token in _LEAD and tokens[at - 1] != ',' and index_of(tokens[at:]):
+      return [*tokens[:at], ',', *tokens[at:]]
+  if tokens[-1:] != [')']:
     return tokens
   depth = 0
   for at in range(len(tokens) - 1, -1, -1):

@@ -3,7 +3,7 @@
 import functools
 from fractions import Fraction
 
-from r1jax.rewards.maths import reals, units
+from r1jax.rewards.maths import reals, units, wording
 from r1jax.rewards.maths.exact import exact
 from r1jax.rewards.maths.families import same_family
 from r1jax.rewards.maths.structure import Answer, Many, Relation, Text, Value
@@ -62,7 +62,9 @@ def _names_agree(gold: Answer, answer: Answer) -> bool:
 
 def _words(side: Answer) -> tuple[str, ...] | None:
   if isinstance(side, Text):
-    return tuple(word for word in side.words if word not in ('the', 'a', 'an'))
+    return wording.statement(side.words)
+  if isinstance(side, Many) and side.kind == 'set' and not side.items:
+    return wording.NO_SOLUTION
   if isinstance(side, Value) and not side.unit and isinstance(side.expr, Op):
     letters = [node.name for node in walk(side.expr) if isinstance(node, Sym)]
     return (''.join(letters).lower(),) if _only_products(side.expr) else None
@@ -74,8 +76,11 @@ def _only_products(expr: Expr) -> bool:
 
 
 def _values(gold: Value, answer: Value, in_percent: bool) -> bool:
-  if units.conflict(gold.unit, answer.unit):
+  factor = units.factor(gold.unit, answer.unit)
+  if factor is None:
     return False
+  if factor != 1:
+    return same(gold.expr, Op('mul', (answer.expr, Num(factor))))
   measures = [units.measure(side.unit) for side in (gold, answer)]
   if 'degree' in measures and measures[0] != measures[1]:
     return _angles(gold, answer)
@@ -188,9 +193,39 @@ def _single(gold: Answer, answer: Answer, match) -> bool:
     return _quotient(many, value)
   if many.kind == 'family' and many is answer:
     return match(gold, many.items[0])
+  if many.kind == 'family' and _says_itself(many):
+    return match(many.items[0], value)
+  if many.kind == 'list' and isinstance(value, Value):
+    if many is answer and many.brackets == 'or' and len(many.items) > 1:
+      return _one_value(many.items, value, match)
+    if quantity := _quantity(many.items):
+      return match(quantity, value) if many is gold else match(value, quantity)
   if many.kind not in ('set', 'list') or len(many.items) != 1:
     return False
   return match(many.items[0], value) if many is gold else match(value, many.items[0])
+
+
+def _says_itself(family: Many) -> bool:
+  """`a_n = 2n, n in N` is what `a_n = 2n` says, and so is a formula with any real number in it."""
+  item, (index, domain) = family.items[0], family.items[1].words
+  return domain == '\\R' or getattr(item, 'name', '').endswith(f'_{index}')
+
+
+def _one_value(items: tuple, value: Answer, match) -> bool:
+  """`1/2 or 0.5` is one value in other words."""
+  if any(not isinstance(item, Value) for item in items):
+    return False
+  alike = len({item.name for item in items}) == 1 and all(match(items[0], item) for item in items)
+  return alike and all(match(value, item) for item in items)
+
+
+def _quantity(items: tuple) -> Value | None:
+  """2 hours and 30 minutes are 2.5 hours."""
+  if len(items) < 2 or not all(isinstance(i, Value) and i == Value(i.expr, i.unit) for i in items):
+    return None
+  numbers = [exact(item.expr) for item in items]
+  total = None if None in numbers else units.whole([(n, i.unit) for n, i in zip(numbers, items)])
+  return None if total is None else Value(Num(total), items[0].unit)
 
 
 def _quotient(ratio: Many, value: Answer) -> bool:

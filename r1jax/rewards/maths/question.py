@@ -58,6 +58,15 @@ def unnamed(tokens: list[str], prompt: str) -> list[str]:
   return tokens[len(head) + 1 :]
 
 
+def letters_of(prompt: str) -> set[str]:
+  """What the prompt calls something by: `x`, `C`, `C_1`."""
+  words = _significant(_prompt_tokens(prompt)).split()
+  indexed = {
+    ''.join(words[at - 1 : at + 2]) for at, word in enumerate(words) if word == '_' and at
+  }
+  return {*words, *indexed}
+
+
 def restates(tokens: list[str], answer: Answer, gold: Answer, prompt: str) -> bool:
   """Is a right answer no more than the question? `2+3` or `3+2` for 'What is 2+3?', if the reference is 5.
 

@@ -16,6 +16,8 @@ _INFINITY = Sym('infinity')
 _MINUS_INFINITY = Op('neg', (_INFINITY,))
 ALL = Many('interval', (Value(_MINUS_INFINITY), Value(_INFINITY)), '()')
 _MAX_PARTS = 12
+_ABOVE = {'_\\ge0': '[)', '_>0': '()', '^+': '()'}  # 0, behind `\\R`
+_BELOW = {'_\\le0': '(]', '_<0': '()', '^-': '()'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +28,17 @@ class Span:
   high: Expr
   has_low: bool
   has_high: bool
+
+
+def named(marks: list[str]) -> Many | None:
+  """What is behind `\\R` -> the numbers that are meant: all, or those that are (not) negative."""
+  if not marks:
+    return ALL
+  zero = Value(Num(Fraction(0)))
+  text = ''.join(mark for mark in marks if mark not in '{}')
+  if text in _ABOVE:
+    return Many('interval', (zero, ALL.items[1]), _ABOVE[text])
+  return Many('interval', (ALL.items[0], zero), _BELOW[text]) if text in _BELOW else None
 
 
 def solved(op: str, left: Expr, right: Expr, subject: Expr) -> Many | None:

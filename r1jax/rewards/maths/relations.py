@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from r1jax.rewards.maths import reals
 from r1jax.rewards.maths.names import RELATIONS, name_of
-from r1jax.rewards.maths.structure import Answer, Many, Relation, Value
+from r1jax.rewards.maths.structure import Answer, Many, Relation, Value, by_name
 from r1jax.rewards.maths.text import split, with_depth
 from r1jax.rewards.maths.tree import Sym
 from r1jax.rewards.maths.value import variables
@@ -60,6 +60,8 @@ def _named(found: Answer, name: str) -> Answer:
 def _equation(parts: list[list[str]], read: Read) -> Answer:
   name = name_of(parts[0])
   if name is not None:
+    if all(len(part) == 1 and name_of(part) for part in parts[:-1]) and len(parts) > 2:
+      return by_name([_named(read(parts[-1]), part[0]) for part in parts[:-1]])
     values = [read(part) for part in parts[1:]]
     return _named(values[0] if len(values) == 1 else Many('chain', tuple(values)), name)
   sides = [_side(part, read) for part in parts]

@@ -45,3 +45,10 @@ class Text:
 
 
 Answer = Value | Many | Relation | Text
+_ORDER = {'\\rho': 'r', '\\theta': 's', '\\phi': 't', '\\varphi': 't'}  # (r, \\theta, z), (\\rho, \\theta, \\phi)
+
+
+def by_name(items: list[Answer]) -> Many:
+  """`y = 3, x = 2` -> the point (2, 3)."""
+  ordered = sorted(items, key=lambda item: _ORDER.get(item.name, item.name.strip('\\')))
+  return Many('tuple', tuple(ordered), '()', ','.join(item.name for item in ordered))

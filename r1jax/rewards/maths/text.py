@@ -6,6 +6,8 @@ A token is a number, a letter, a command (`\\frac`), a mark, or words in quotes 
 import re
 import unicodedata
 
+from r1jax.rewards.maths import notation
+
 # Far above any answer; they bound the work for any text.
 MAX_CHARS = 1000
 MAX_DEPTH = 40
@@ -13,7 +15,7 @@ MAX_DEPTH = 40
 FUNCTIONS = frozenset(
   (
     'sin', 'cos', 'tan', 'cot', 'sec', 'csc', 'arcsin', 'arccos', 'arctan', 'arccot', 'arcsec', 'arccsc', 'sinh',
-    'cosh', 'tanh', 'coth', 'sech', 'csch', 'arcsinh', 'arccosh', 'arctanh', 'log', 'lg', 'ln', 'exp', 'sgn',
+    'cosh', 'tanh', 'coth', 'sech', 'csch', 'arcsinh', 'arccosh', 'arctanh', 'log', 'lg', 'ln', 'exp', 'sgn', 'cis',
   )
 )  # fmt: skip
 SPECIAL = frozenset(
@@ -41,7 +43,8 @@ _SAME = {
   'lbrack': '[', 'rbrack': ']', 'varnothing': 'emptyset', 'mod': 'pmod', 'bmod': 'pmod', 'dbinom': 'binom',
   'tbinom': 'binom', 'lvert': '|', 'rvert': '|', 'vert': '|', 'mid': '|', 'to': 'rightarrow', 'colon': ':',
   'backslash': 'setminus', 'smallsetminus': 'setminus', 'intercal': 'top', 'transpose': 'top', 'lor': 'or',
-  'vee': 'or', 'land': ',', 'wedge': ',', 'tg': 'tan', 'ctg': 'cot', 'arctg': 'arctan', 'arsinh': 'arcsinh',
+  'vee': 'or', 'land': ',', 'wedge': ',', 'tg': 'tan', 'ctg': 'cot', 'arctg': 'arctan', 'arcctg': 'arccot', 'cosec': 'csc',
+  'arsinh': 'arcsinh',
   'arcosh': 'arccosh', 'artanh': 'arctanh', 'sign': 'sgn', 'dots': 'ldots', 'cdots': 'ldots',
 }  # fmt: skip
 _MARKS = frozenset('<>*/[]|:,')
@@ -71,7 +74,6 @@ _REWRITES = tuple(
     (r'(?<=\s)!=', r'\\ne '),  # 5!=120 is a factorial
     (r'<=', r'\\le '),
     (r'>=', r'\\ge '),
-    (r'\\(?:mathrm|mathit)\s*\{([ei])\}', r' \1 '),
     (r'\\mathbb\s*\{?\s*R\s*\}?|(?<=\\in)\s*R(?![a-zA-Z])', r' \\R '),
     (r'\\mathbb\s*([A-Z])', r' \1 '),
     (r'-\s*(?=\\\{)', r' \\setminus '),
@@ -88,7 +90,9 @@ _REWRITES = tuple(
 _TEXT = re.compile(
   r'\\(?:text(?:bf|it|rm|sf|normal)?|mathrm|mathbf(?!\s*\{[a-zA-Z]\})|mathsf|mbox|hbox|operatorname)\s*\{([^{}]*)\}'
 )
-_NAMES = '|'.join(sorted(FUNCTIONS | SPECIAL, key=len, reverse=True))
+_NAMES = '|'.join(
+  sorted((*FUNCTIONS, *SPECIAL, 'tg', 'ctg', 'arctg', 'arcctg'), key=len, reverse=True)
+)
 _OPERATOR = re.compile(
   rf'\\operatorname\*?\s*\{{(sign|max|min|gcd|lcm|det|{_NAMES})\}}'
   rf'|\\(?:text|mathrm)\s*\{{({_NAMES})\}}(?=\s*[\^_(]|\s*\\left)'
@@ -166,8 +170,9 @@ def _clean(text: str) -> str:
   text = re.sub('[¼-¾⅐-⅞]', _vulgar, text)
   text = unicodedata.normalize('NFKC', text)
   text = ''.join(_CHARS.get(c, c) for c in text)
-  text = _OPERATOR.sub(r'\\\1\2 ', text)
+  text = _OPERATOR.sub(r'\\\1\2 ', notation.usual(text))
   text = _TEXT.sub(lambda m: re.sub(r'[a-zA-Z]+', r'"\g<0>"', m[1].join('  ')), text)
+  text = notation.usual_words(text)
   for pattern, new in _REWRITES:
     text = pattern.sub(new, text)
   text = text.replace('$', ' "dollar" ' if text.count('$') == 1 else ' ')

@@ -1,4 +1,6 @@
-"""Units and other words behind a number, each in one spelling."""
+"""Units and other words behind a number, each in one spelling, and how many of one are another."""
+
+from fractions import Fraction
 
 SIGNS = {
   '"dollar"': 'dollar',
@@ -48,6 +50,15 @@ _SPELLINGS = {
   'degreec': '',
   'degreef': '',
 }
+_SIZES = {  # in what the others of their kind are measured in
+  'mm': ('m', Fraction(1, 1000)), 'cm': ('m', Fraction(1, 100)), 'm': ('m', Fraction(1)), 'km': ('m', Fraction(1000)),
+  'inch': ('inch', Fraction(1)), 'foot': ('inch', Fraction(12)), 'yard': ('inch', Fraction(36)),
+  'mile': ('inch', Fraction(63360)), 'mg': ('g', Fraction(1, 1000)), 'g': ('g', Fraction(1)),
+  'kg': ('g', Fraction(1000)), 'ml': ('l', Fraction(1, 1000)), 'l': ('l', Fraction(1)),
+  'second': ('second', Fraction(1)), 'minute': ('second', Fraction(60)), 'hour': ('second', Fraction(3600)),
+  'day': ('second', Fraction(86400)), 'week': ('second', Fraction(604800)), 'cent': ('dollar', Fraction(1, 100)),
+  'dollar': ('dollar', Fraction(1)), 'month': ('year', Fraction(1, 12)), 'year': ('year', Fraction(1)),
+}  # fmt: skip
 # No measures, but one says the opposite of another.
 _SIDES = frozenset(
   (
@@ -148,13 +159,56 @@ def measure(unit: str) -> str:
   return '*'.join(part for part in unit.split('*') if part not in _SIDES)
 
 
-def conflict(unit: str, other: str) -> bool:
-  """Two measures that differ, or two sides: north is not south."""
+def factor(unit: str, other: str) -> Fraction | None:
+  """How many of the unit one of the other is: a minute 60 seconds. 1 where nothing is known of them, and None for two
+  measures that have nothing to do with each other, or two sides: north is not south.
+  """
   sides = [[part for part in one.split('*') if part in _SIDES] for one in (unit, other)]
+  if all(sides) and sides[0] != sides[1]:
+    return None
   measures = [measure(one) for one in (unit, other)]
-  return (all(sides) and sides[0] != sides[1]) or (
-    all(map(known, measures)) and measures[0] != measures[1]
-  )
+  if measures[0] == measures[1] or not all(map(known, measures)):
+    return Fraction(1)
+  (kind, size), (other_kind, other_size) = map(_size, measures)
+  return other_size / size if kind and kind == other_kind else None
+
+
+def _size(unit: str) -> tuple[str, Fraction]:
+  """'km/hour' -> ('m/second', 1000/3600); ('', 1) for what is not to be converted."""
+  kinds, size = [], Fraction(1)
+  for at, part in enumerate(unit.split('/')):
+    name, _, power = part.partition('^')
+    if name not in _SIZES or not power.isdigit() and power:
+      return '', Fraction(1)
+    kind, of_one = _SIZES[name]
+    kinds.append(kind + '^' * bool(power) + power)
+    size *= of_one ** (int(power[:1] or 1) * (-1 if at else 1))
+  return '/'.join(kinds), size
+
+
+def in_parts(tokens: list[str]) -> list[list[str]] | None:
+  """`2 "hours" 30 "minutes"` -> both of them."""
+  parts = [tokens[at : at + 2] for at in range(0, len(tokens), 2)]
+  if any(len(part) < 2 or not part[0][0].isdigit() for part in parts):
+    return None
+  sizes = [_SIZES.get(_spelling([part[1].strip('"').lower()])) for part in parts]
+  return None if None in sizes or not _descend(sizes) else parts
+
+
+def _descend(sizes: list[tuple[str, Fraction]]) -> bool:
+  """Of one kind, each smaller than the one before it."""
+  return all(a[0] == b[0] and a[1] > b[1] for a, b in zip(sizes, sizes[1:]))
+
+
+def whole(parts: list[tuple[Fraction, str]]) -> Fraction | None:
+  """(2, 'hour'), (30, 'minute') -> 2.5, in the first unit; None for what is not one quantity."""
+  sizes = [_SIZES.get(unit, ('', Fraction(0))) for _, unit in parts]
+  if not (all(kind for kind, _ in sizes) and _descend(sizes)):
+    return None
+  for (_, larger), (number, _), (_, size) in zip(sizes, parts[1:], sizes[1:]):
+    if not 0 <= number * size < larger:
+      return None
+  return sum((number * size for (number, _), (_, size) in zip(parts, sizes)), Fraction(0)) / sizes[0][1]
 
 
 def known(unit: str) -> bool:
