@@ -19,8 +19,7 @@ from experiments import base
 
 ASSETS = pathlib.Path(r1jax.__file__).parent / 'assets'
 TINY = ('tiny_moe', 'tiny_dense')
-PAPER = ('qwen2.5-1.5b', 'qwen2.5-7b', 'deepseek_v3')
-SIZES = (*TINY, *PAPER, 'auto')
+SIZES = (*TINY, 'qwen2.5-1.5b', 'qwen2.5-7b', 'deepseek_v3', 'auto')
 
 
 def get_config(size: str = 'tiny_moe'):
@@ -32,7 +31,7 @@ def get_config(size: str = 'tiny_moe'):
   c.model.size = size
   c.rl, c.evaluate = base.grpo(), base.evaluate()
   tiny(c) if size in TINY else real(c)
-  if size in PAPER:
+  if size == 'deepseek_v3':
     longer(c)
   return c
 
@@ -72,5 +71,6 @@ def longer(c):
   """From the last whole rollout before step 8,200 on, completions may be twice as long."""
   c.stages = ('before:evaluate', 'rl:grpo', 'longer:grpo', 'after:evaluate')
   c.longer = base.continued('rl')
-  c.rl.steps, c.longer.steps = 8192, c.rl.steps
-  c.longer.max_tokens = 65536
+  c.rl.steps = 8192
+  c.longer.steps = c.rl.get_ref('steps') + 2208  # R1-Zero: 10,400
+  c.longer.max_tokens = c.rl.get_ref('max_tokens') * 2  # R1-Zero: 65,536

@@ -22,6 +22,7 @@ DTYPES = {
   'bfloat16': ('bfloat16', 'bfloat16', False),
   'bfloat16_master': ('bfloat16', 'bfloat16', True),
 }
+TRAIN = ('grpo', 'sft')  # kinds of stages that change the policy
 REMAT = ('none', 'dots', 'block')
 AUTO = 'auto'  # the size that init.path holds
 
@@ -180,22 +181,26 @@ def _stages(entries: tuple[str, ...], config: Mapping) -> tuple[Stage, ...]:
     section = name if name in config else kind
     if section not in config and _required(KINDS[kind]()):
       raise ConfigError(f'stages={entry!r} has no settings; valid: a section {name!r} or {kind!r}')
-    whole[name] = _whole(config.get(section, {}), section, whole)
+    whole[name] = _whole(config.get(section, {}), section, kind, stages, whole)
     settings = build(KINDS[kind](), whole[name], section)
     stages[name] = Stage(name, kind, settings, section)
     _check_continued(stages[name], stages)
   return tuple(stages.values())
 
 
-def _whole(section: Mapping, where: str, earlier: Mapping[str, Mapping]) -> Mapping:
+def _whole(
+  section: Mapping, where: str, kind: str, stages: Mapping[str, Stage], whole: Mapping[str, Mapping]
+) -> Mapping:
   """A section with the fields of the stage that it continues, where it does not set them itself."""
-  continued = isinstance(section, Mapping) and section.get('continues')
-  if not continued:
+  name = isinstance(section, Mapping) and section.get('continues')
+  if not name:
     return section
-  if continued not in earlier:
-    valid = f'a stage before it, such as {[*earlier][-1]!r}' if earlier else 'no stage is before it'
-    raise ConfigError(f'{where}.continues={continued!r} is not possible; valid: {valid}')
-  return {**earlier[continued], **section}
+  trained = [s for s in stages.values() if s.kind in TRAIN]
+  possible = trained[-1].name if trained and trained[-1].kind == kind else ''
+  if name != possible:
+    valid = f"{possible!r} or ''" if possible else f"'', as no {kind} stage is right before it"
+    raise ConfigError(f'{where}.continues={name!r} is not possible; valid: {valid}')
+  return {**whole[name], **section}
 
 
 def _check_continued(stage: Stage, stages: Mapping[str, Stage]) -> None:
@@ -203,16 +208,17 @@ def _check_continued(stage: Stage, stages: Mapping[str, Stage]) -> None:
   name = getattr(stage.settings, 'continues', '')
   if not name:
     return
-  trained = [s for s in stages.values() if s.kind in ('grpo', 'sft') and s is not stage]
-  if not trained or trained[-1].name != name or trained[-1].kind != stage.kind:
-    valid = f'the {stage.kind} stage right before it'
-    raise ConfigError(f'{stage.section}.continues={name!r} is not possible; valid: {valid}')
   here, there = stage.settings, stages[name].settings
   first, where = there.optimizer.steps, stage.section
   if here.optimizer.steps <= first:
     raise ConfigError(
       f'{where}.steps={here.optimizer.steps} is not possible; valid: more than the {first} of {name}, which it goes '
       'on from'
+    )
+  if (here.optimizer.schedule, there.optimizer.schedule) != ('constant', 'constant'):
+    raise ConfigError(
+      f"{where}.schedule={here.optimizer.schedule!r} is not possible; valid: 'constant', in {name} too, as the rate "
+      'would jump between them'
     )
   if first % here.updates_per_rollout:
     raise ConfigError(

@@ -124,10 +124,13 @@ def _run(experiment, context) -> int:
 def _replay(context, stage, step: int) -> int:
   """Prints a step's loss and gradient norm beside those that were recorded."""
   from r1jax import stages
+  from r1jax.checkpoint import CheckpointError
   from r1jax.report import read_metrics
 
   try:
     found = stages.module(stage.kind).replay(stage.settings, stage, context, step)
+  except CheckpointError as error:
+    return _error(error, FAILED)
   except (
     FileNotFoundError
   ) as error:  # of a step before it, since the checkpoint that it starts from

@@ -141,10 +141,16 @@ def _rows(path: Path) -> list[dict]:
 def _panel(axis, name: str, panel: tuple, chosen: Mapping[str, list], evaluation: Mapping) -> None:
   """One metric over the steps of all chosen stages: each step faint, their running mean strong."""
   title, unit, low, high = panel
-  start = 0
+  start, ends = (
+    0,
+    {},
+  )  # ends: last step of a stage, as it counts them -> what lies before its first one
   for number, (stage, rows) in enumerate(chosen.items()):
-    counted_on = rows[0]['step'] > start > 0  # from the stage that it continues
-    steps = np.array([row['step'] + (0 if counted_on else start) for row in rows])
+    offset = ends.get(
+      rows[0]['step'] - 1, start
+    )  # of the stage that it continues, or after all before it
+    steps = np.array([row['step'] + offset for row in rows])
+    ends[rows[-1]['step']] = offset
     values = np.array([row.get(name, math.nan) for row in rows], np.float64)
     axis.plot(steps, values, color='tab:blue', alpha=0.3, linewidth=1)
     axis.plot(steps, running_mean(values), color='tab:blue', linewidth=2, label='training')

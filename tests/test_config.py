@@ -401,13 +401,16 @@ def test_every_field_has_a_comment_in_base(of):
   assert fields - commented - set(few) == set()
 
 
-@pytest.mark.parametrize('size', r1_zero.PAPER)
+@pytest.mark.parametrize('size', ['qwen2.5-1.5b', 'qwen2.5-7b', 'deepseek_v3'])
 def test_sizes_have_the_settings_of_the_paper(size):
-  """10,400 steps, the last of them, from the rollout before step 8,200 on, with twice the tokens."""
+  """10,400 steps; DeepSeek-V3's from the rollout before step 8,200 on with twice the tokens."""
   _, *stages, _ = resolve(r1_zero.get_config(size)).stages
-  assert [stage.settings.optimizer.steps for stage in stages] == [8192, 10_400]
-  assert [stage.settings.sampling.max_tokens for stage in stages] == [32_768, 65_536]
-  assert [stage.settings.continues for stage in stages] == ['', 'rl']
+  of_all = [
+    (rl.settings.optimizer.steps, rl.settings.sampling.max_tokens, rl.settings.continues)
+    for rl in stages
+  ]
+  whole, parts = [(10_400, 32_768, '')], [(8192, 32_768, ''), (10_400, 65_536, 'rl')]
+  assert of_all == (parts if size == 'deepseek_v3' else whole)
   for rl in (stage.settings for stage in stages):
     assert (rl.prompts_per_step, rl.samples_per_prompt, rl.steps_per_rollout) == (32, 16, 16)
     assert rl.optimizer.learning_rate == 3e-6 and rl.sampling.temperature == 1.0
@@ -417,6 +420,7 @@ def test_sizes_have_the_settings_of_the_paper(size):
 
 def continuing(**changes):
   c = r1_zero.get_config('tiny_dense')
+  c.rl.schedule = 'constant'
   c.stages, c.more = ('rl:grpo', 'more:grpo', 'evaluate'), base.continued('rl')
   c.more.steps = 100
   for name, value in changes.items():
@@ -432,14 +436,15 @@ def test_a_stage_that_continues_another_has_its_settings():
   c = continuing()
   c.stages, c.last = (*c.stages, 'last:grpo'), base.continued('more')
   c.last.steps = 120
-  assert resolve(c).stages[-1].settings.optimizer.schedule == 'cosine'
+  assert resolve(c).stages[-1].settings.optimizer.learning_rate == 5e-4
 
 
 @pytest.mark.parametrize(
   'changes, text',
   [
-    ({'continues': 'rll'}, "more.continues='rll' is not possible; valid: a stage before it, such as 'rl'"),
-    ({'continues': 'more'}, "more.continues='more' is not possible; valid: a stage before it, such as 'rl'"),
+    ({'continues': 'rll'}, "more.continues='rll' is not possible; valid: 'rl' or ''"),
+    ({'continues': 'more'}, "more.continues='more' is not possible; valid: 'rl' or ''"),
+    ({'schedule': 'cosine'}, "more.schedule='cosine' is not possible; valid: 'constant', in rl too, as the rate "),
     ({'steps': 80}, 'more.steps=80 is not possible; valid: more than the 80 of rl, which it goes on from'),
     ({'prompts_per_step': 8}, 'more.prompts_per_step=8 is not possible; valid: 16, as in rl'),
     ({'algorithm': 'dapo'}, "more.kl_weight=0.0 is not possible: one of more and rl measures KL against a "),
@@ -458,10 +463,27 @@ def test_only_the_stage_that_trained_last_is_continued():
   c = continuing()
   c.stages, c.sft = ('rl:grpo', 'sft', 'more:grpo', 'evaluate'), base.sft()
   c.sft.longest = 64
+  text = "^more.continues='rl' is not possible; valid: '', as no grpo stage is right before it$"
+  with pytest.raises(ConfigError, match=text):
+    resolve(c)
+  c = continuing(continues='evaluate')
+  c.stages = ('evaluate', 'rl:grpo', 'more:grpo')
   with pytest.raises(
-    ConfigError, match="more.continues='rl' .*; valid: the grpo stage right before it"
+    ConfigError, match="^more.continues='evaluate' is not possible; valid: 'rl' or ''$"
   ):
     resolve(c)
+
+
+def test_what_is_shortened_is_shortened_in_the_stage_that_continues_it():
+  argv = [
+    'main',
+    '--config=experiments/r1_zero.py:deepseek_v3',
+    '--config.rl.max_tokens=1024',
+    '--config.rl.steps=32',
+  ]
+  _, rl, longer, _ = resolve(command_line.parse(argv).config).stages
+  assert rl.settings.sampling.max_tokens == 1024 and longer.settings.sampling.max_tokens == 2048
+  assert longer.settings.optimizer.steps == 32 + 2208
 
 
 @pytest.mark.parametrize('of, size', [(r1_zero, s) for s in r1_zero.SIZES if s != 'auto'] +

@@ -129,7 +129,7 @@ def test_an_id_beyond_its_source_is_refused():
 
 
 def test_a_source_without_problems_is_named():
-  assert by_source(THREE, 3) == [THREE[:7], THREE[7:11], THREE[11:]]
+  assert by_source(THREE, 3) == [[*range(7)], [*range(7, 11)], [*range(11, len(THREE))]]
   with pytest.raises(ValueError, match='source 1 of the mixture has no problem left'):
     by_source(THREE[:7] + THREE[11:], 3)
   with pytest.raises(ValueError, match='of none of the 2 sources'):

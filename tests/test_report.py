@@ -418,10 +418,10 @@ def test_plot_of_several_stages_and_of_pretraining(tmp_path):
 def test_a_plot_counts_on_where_a_stage_continues_another():
   rows = lambda *steps: [{'step': step, 'reward': 0.5} for step in steps]
   axis = Figure().subplots()
-  chosen = {'rl': rows(1, 2), 'more': rows(3, 4), 'again': rows(1, 2)}
+  chosen = {'rl': rows(1, 2), 'more': rows(3, 4), 'again': rows(1, 2, 3), 'longer': rows(4, 5)}
   summary._panel(axis, 'reward', summary.PANELS['reward'], chosen, {})
   lines = [line.get_xdata().tolist() for line in axis.lines if line.get_label() == 'training']
-  assert lines == [[1, 2], [3, 4], [5, 6]]
+  assert lines == [[1, 2], [3, 4], [5, 6, 7], [8, 9]]
 
 
 def test_a_summary_with_a_field_missing_is_refused(tmp_path):

@@ -13,9 +13,13 @@ _EPOCHS = 2**31
 
 
 class ProblemIterator:
-  """`next()` -> this host's next P problems. The state is small and goes into the checkpoint."""
+  """`next()` -> this host's next P problems. The state is small and goes into the checkpoint.
 
-  def __init__(self, batches: grain.MapDataset, fingerprint: str):
+  batches: of places in `source`.
+  """
+
+  def __init__(self, source: Sequence[Problem], batches: grain.MapDataset, fingerprint: str):
+    self.source = source
     # The data is in memory: no worker, no thread, nothing read ahead that the state would miss.
     options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
     self._iterator = iter(batches.to_iter_dataset(options))
@@ -25,10 +29,14 @@ class ProblemIterator:
     return self
 
   def __next__(self) -> list[Problem]:
-    return next(self._iterator)
+    return [self.source[place] for place in self.next_places()]
 
   def next(self) -> list[Problem]:
     return next(self)
+
+  def next_places(self) -> list[int]:
+    """The next P problems, as places in the source: what hosts tell each other."""
+    return next(self._iterator)
 
   def get_state(self) -> dict:
     """The position, fit for JSON: the same on every host after the same number of batches."""
@@ -65,11 +73,13 @@ def problem_iterator(
   if not 0 <= host_index < host_count:
     raise ValueError(f'host_index={host_index} is not possible; valid: 0 to {host_count - 1}')
   batches = _stream(source, seed, weights).batch(prompts, batch_fn=list)[host_index::host_count]
-  return ProblemIterator(batches, _fingerprint(source, seed, prompts * host_count, weights))
+  fingerprint = _fingerprint(source, seed, prompts * host_count, weights)
+  return ProblemIterator(source, batches, fingerprint)
 
 
 def _stream(source: Sequence[Problem], seed: int, weights: Sequence[float]) -> grain.MapDataset:
-  parts = mixture.by_source(source, len(weights)) if weights else [source]
+  places = range(len(source))
+  parts = mixture.by_source(source, len(weights)) if weights else [places]
   streams = [
     grain.MapDataset.source(part).seed((seed + index) % 2**32).shuffle().repeat(_EPOCHS)
     for index, part in enumerate(parts)

@@ -120,13 +120,13 @@ def _placed(problem: 'Problem', index: int, of: Entry) -> 'Problem':
   return dataclasses.replace(problem, id=index * IDS + problem.id, details=details)
 
 
-def by_source(problems: Sequence['Problem'], sources: int) -> list[list['Problem']]:
-  """Problems of a mixture -> those of each source; ValueError where one has none (left)."""
+def by_source(problems: Sequence['Problem'], sources: int) -> list[list[int]]:
+  """Problems of a mixture -> the places of those of each source; ValueError where one has none (left)."""
   found = [[] for _ in range(sources)]
-  for problem in problems:
+  for place, problem in enumerate(problems):
     if not problem.id < sources * IDS:
       raise ValueError(f'problem {problem.id} is of none of the {sources} sources of the mixture')
-    found[problem.id // IDS].append(problem)
+    found[problem.id // IDS].append(place)
   for index, part in enumerate(found):
     if not part:
       raise ValueError(

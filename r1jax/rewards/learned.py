@@ -156,7 +156,10 @@ class Preferences:
     return {kind: dataclasses.asdict(moments) for kind, moments in self.moments.items()}
 
   def set_state(self, state: dict) -> None:
-    self.moments = {kind: Moments(**moments) for kind, moments in state.items()}
+    """Of a stage that had fewer models too: those that it lacked begin anew."""
+    self.moments |= {
+      kind: Moments(**moments) for kind, moments in state.items() if kind in self.models
+    }
 
   def add(self, scores: Scores, problems: Sequence[Problem], texts: list[list[str]]) -> Scores:
     """The rules' Scores of P problems, [P][G] completions -> with the models' rewards, unless there is no model.

@@ -10,7 +10,7 @@ from r1jax import hosts
 from r1jax.problems.problem import Problem
 from r1jax.rewards import RewardConfig
 from r1jax.rewards.pool import Pool
-from r1jax.rewards.verdict import OUTCOMES, CannotCheck, Verdict
+from r1jax.rewards.verdict import OUTCOMES, Verdict
 
 UNCHECKED = -1
 PARTS = ('accuracy', 'format', 'language')
@@ -67,7 +67,7 @@ class Scoring:
     return [texts[i : i + self.group] for i in range(0, count, self.group)]
 
   def scores(self) -> Scores:
-    """Waits for the checks, also for those of the other hosts. Raises CannotCheck, on all hosts, where one cannot."""
+    """Waits for the checks, also for those of the other hosts. What one host raises, such as CannotCheck, all raise."""
     self.texts()  # all of them are here
     shape, found = (len(self.problems), self.group), self._found()
     columns = zip(*(found[i] for i in sorted(found)), strict=True)
@@ -83,7 +83,7 @@ class Scoring:
     """Sample -> what its check has found."""
     try:
       own, failure = {i: _numbers(v.result()) for i, v in self._verdicts.items()}, None
-    except CannotCheck as error:
+    except Exception as error:  # whatever it is, the other hosts wait for this one
       own, failure = {}, error
     found: dict[int, tuple] = {}
     for theirs, failed in hosts.gather((own, failure)):

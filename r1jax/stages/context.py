@@ -128,9 +128,9 @@ class Context:
   def _load(self, stages: tuple[Stage, ...]) -> Transformer:
     """What the last of these stages that trained has left, or what the experiment starts from."""
     for stage in reversed(stages):
-      done = self.result(stage)
-      if done and 'checkpoint' in done:
-        return self._trained(stage, done['checkpoint'])
+      if 'checkpoint' in (self.result(stage) or {}):
+        goal = weights.abstract(spec(self.model), self.model, self.sharded)
+        return self.restore(stage, {'policy': goal}, partial=True)[0]['policy']
     path = self.experiment.init.path
     if path:
       return source.load(path, self.model, self.sharded)
@@ -141,11 +141,19 @@ class Context:
     )
     return make(self.key('init'))
 
-  def _trained(self, stage: Stage, step: int) -> Transformer:
-    """The policy that a finished stage has left. Raises CheckpointError."""
-    goal = {'policy': weights.abstract(spec(self.model), self.model, self.sharded)}
+  def last_checkpoint(self, stage: Stage) -> int:
+    """The step of what a finished stage has left. Raises CheckpointError."""
+    done = self.result(stage)
+    if done is None:
+      raise CheckpointError(
+        f'{stage.name}, which is to be continued, is not finished; start the run again'
+      )
+    return done['checkpoint']
+
+  def restore(self, stage: Stage, goal, partial: bool = False) -> tuple:
+    """What a finished stage has left, as from Checkpointer.restore. Raises CheckpointError."""
     try:
-      return self.checkpointer(stage).restore(step, goal, partial=True)[0]['policy']
+      return self.checkpointer(stage).restore(self.last_checkpoint(stage), goal, partial)
     except CheckpointError as error:
       done = self.folder(stage) / 'done.json'
       again = f'remove {done} and start again: {stage.name} goes on from the checkpoint before'

@@ -275,9 +275,10 @@ class Learner:
 
   def _next_problems(self) -> list[Problem]:
     """Of one rollout: the steps one after another, in each the shares of the hosts in their order."""
-    own = [self.problems.next() for _ in range(self.cfg.steps_per_rollout)]
+    own = [self.problems.next_places() for _ in range(self.cfg.steps_per_rollout)]
     shares = hosts.gather(own)[: self.shares]
-    return [problem for step in zip(*shares, strict=True) for share in step for problem in share]
+    places = [place for step in zip(*shares, strict=True) for share in step for place in share]
+    return [self.problems.source[place] for place in places]
 
   def _took(self, phase: str, seconds: float) -> None:
     self.timing[phase] = self.timing.get(phase, 0.0) + seconds

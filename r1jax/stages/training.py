@@ -74,7 +74,7 @@ class Trainer:
     self._seconds, self._since = 0.0, time.time()
     self._before = context.stage(continues) if continues else None
     self.first = (
-      context.result(self._before)['checkpoint'] if continues else 0
+      context.last_checkpoint(self._before) if continues else 0
     )  # steps before this stage
     self.state: state_lib.State | None = None
     self.step = 0
@@ -100,7 +100,7 @@ class Trainer:
     if step is None:
       self.context.hand_on(None)  # what the other stage has left is in its state
       self.step = self._saved = self.first
-      self.state, host = self.context.checkpointer(self._before).restore(self.first, goal)
+      self.state, host = self.context.restore(self._before, goal)
       return host['stage']
     self.state, host = self.checkpointer.restore(step, goal)
     self.step = self._saved = step
@@ -162,9 +162,13 @@ class Trainer:
     return {name: np.asarray(x).item() for name, x in metrics.items()}
 
   def finish(self) -> dict:
-    """Hands the policy on -> the stage's result."""
+    """Hands the policy on and lets go of the rest of the state -> the stage's result."""
     self.report.close()
     self.context.hand_on(self.state.policy)
+    self.state, self.host = (
+      None,
+      dict,
+    )  # a stage's functions hold its trainer: until Python finds that circle, it stays
     last = self.program.optimizer.steps
     return {'steps': last - self.first, 'seconds': self.seconds(), 'checkpoint': last}
 
