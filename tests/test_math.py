@@ -11,7 +11,7 @@ import pytest
 
 from r1jax.problems import Problem
 from r1jax.rewards.__main__ import read as read_cases
-from r1jax.rewards.maths import answer_of, check, closed_form
+from r1jax.rewards.maths import answer_of, check, closed_form, units
 from r1jax.rewards.maths.answer import read
 from r1jax.rewards.maths.exact import TooLarge, exact
 from r1jax.rewards.maths.expr import parse
@@ -160,6 +160,25 @@ def test_sets_of_numbers_are_equal_however_they_are_written():
 @pytest.mark.parametrize('text', ['x>1, x>2', '0<x<2, 1<x<3', 'x>1 \\text{ or } x>2', 'x=3, x>2'])
 def test_two_answers_are_no_set(text):
   assert read(tokenize(text)).kind == 'list'
+
+
+def test_a_constant_is_arbitrary_only_where_the_question_integrates_and_does_not_speak_of_it():
+  pair = 'x^2 + C', 'x^2 + 1 + c'
+  assert outcome(*pair, 'Find $\\int 2x\\,dx$.') == outcome(*pair, "Solve $y' = 2x$.") == 'right'
+  for prompt in ('Find the area.', 'Find $\\int 2x\\,dx$ for $C = 1$.'):
+    assert outcome(*pair, prompt) == 'wrong'
+
+
+@pytest.mark.parametrize(
+  'unit, other, factor',
+  [
+    ('cm', 'm', 100), ('cm^2', 'm^2', 10**4), ('km/hour', 'm/second', Fraction(18, 5)), ('m', 'm^2', None),
+    ('m', 'kg', None),
+    ('mile*north', 'mile*south', None), ('mile*north', 'mile', 1), ('apple', 'kg', 1), ('base 2', 'base 3', None),
+  ],
+)  # fmt: skip
+def test_measures_are_converted(unit, other, factor):
+  assert units.factor(unit, other) == factor
 
 
 def test_what_the_question_asks_for_may_stand_before_the_answer():

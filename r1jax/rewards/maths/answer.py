@@ -4,7 +4,7 @@ import dataclasses
 import re
 from fractions import Fraction
 
-from r1jax.rewards.maths import closed_form, conditions, families, reals, units, vectors, wording
+from r1jax.rewards.maths import closed_form, conditions, families, reals, units, vectors
 from r1jax.rewards.maths.expr import parse
 from r1jax.rewards.maths.names import bare, shared_name
 from r1jax.rewards.maths.relations import SIGNS, both_signs, related
@@ -71,7 +71,7 @@ def prose(tokens: list[str]) -> Text:
 def _list(items: list[Answer], either: bool = False) -> Answer:
   """Names that differ order a list: (x, y) is meant by `y = 3, x = 2`. Conditions on one number are the numbers."""
   flat = []
-  for item in items:
+  for item in _within_reals(items):
     flat.extend(item.items if isinstance(item, Many) and item.kind == 'list' else [item])
   intervals = all(isinstance(item, Many) and item.kind == 'interval' for item in flat)
   numbers = reals.joined(flat, either or not any(map(reals.about, flat)))
@@ -86,9 +86,20 @@ def _list(items: list[Answer], either: bool = False) -> Answer:
   return Many('list', tuple(flat), 'or' if either else '')
 
 
+def _within_reals(items: list[Answer]) -> list[Answer]:
+  """`x \\in R` beside other conditions on x says nothing."""
+  about = {reals.about(item) for item in items}
+  rest = [item for item in items if dataclasses.replace(reals.ALL, name=reals.about(item)) != item]
+  return rest if rest and len(about) == 1 and '' not in about else items
+
+
 def _is_point_by_name(item: Answer) -> bool:
   """`x = y = 1`"""
-  return isinstance(item, Many) and item.kind == 'tuple' and all(getattr(one, 'name', '') for one in item.items)
+  return (
+    isinstance(item, Many)
+    and item.kind == 'tuple'
+    and all(getattr(one, 'name', '') for one in item.items)
+  )
 
 
 def _union(tokens: list[str]) -> Answer:
@@ -172,8 +183,6 @@ def _signs(tokens: list[str]) -> Answer:
 
 def _leaf(tokens: list[str]) -> Answer:
   tokens = bare(tokens)
-  if len(tokens) == 1 and (number := wording.NUMBERS.get(tokens[0].strip('"').lower())) is not None:
-    return Value(Num(Fraction(number)))
   if len(tokens) > 3 and (parts := units.in_parts(tokens)):
     return Many('list', tuple(read(part) for part in parts))
   if all(token.startswith('"') for token in tokens) and not (

@@ -11,9 +11,18 @@ from r1jax.rewards.maths.value import is_integer, same, sign, substitute, variab
 _INDEX = Sym('#')
 _LEAD = frozenset(('"where"', '"for"', '"with"', '"any"', '"all"', '"some"', '"每"', '"其中"'))
 _POSITIVE = frozenset(('N^*', 'N_+', 'N^+', 'Z^+', 'Z_+', 'N_*', 'Z_>0', 'N^\\star'))
-_INTEGER = frozenset(('integer', 'integers', '为整数', 'は整数', '整数', 'は任意の整数', '是整数', '为任意整数'))
-_REAL = frozenset(('real', 'reals', 'constant', 'constants', '为常数', '为任意常数', 'は定数', 'は任意定数', '为任意实数'))
-_SAID = frozenset(('is', 'are', 'a', 'an', 'any', 'some', 'all', 'every', 'arbitrary', 'number', 'numbers'))
+_INTEGER = frozenset(
+  ('integer', 'integers', '为整数', 'は整数', '整数', 'は任意の整数', '是整数', '为任意整数')
+)
+_REAL = frozenset(
+  (
+    'real', 'reals', 'constant', 'constants', '为常数', '为任意常数', 'は定数', 'は任意定数', '为任意实数',
+  )
+)  # fmt: skip
+_FROM_THE_START = tuple([op, n] for op, n in (('\\ge', '0'), ('\\ge', '1'), ('>', '0')))
+_SAID = frozenset(
+  ('is', 'are', 'a', 'an', 'any', 'some', 'all', 'every', 'arbitrary', 'number', 'numbers')
+)
 _DOMAINS = frozenset(('Z', 'N', 'N+', 'Q', '\\R', 'C'))
 
 
@@ -72,8 +81,10 @@ def without_quantifier(tokens: list[str]) -> list[str]:
       ['"for"', '"every"'],
     ):
       rest = [token for token in tokens[at + 1 :] if token not in ('"all"', '"every"', '"real"')]
-      plain = len(rest) == 1 and rest[0].isalpha()
-      return tokens[:at] if plain or index_of(rest) else tokens
+      plain = rest[0].isalpha() and len(rest) == 1
+      plain = plain or (rest[0] in ('n', 'm', 'k') and rest[1:] in _FROM_THE_START)
+      end = at - (tokens[at - 1] == ',')
+      return tokens[:end] if plain or index_of(rest) else tokens
   return tokens
 
 

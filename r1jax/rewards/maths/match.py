@@ -198,6 +198,9 @@ def _single(gold: Answer, answer: Answer, match) -> bool:
   if many.kind == 'list' and isinstance(value, Value):
     if many is answer and many.brackets == 'or' and len(many.items) > 1:
       return _one_value(many.items, value, match)
+    letters = _letters(many.items)
+    if letters and letters == _letters((value,)):
+      return True
     if quantity := _quantity(many.items):
       return match(quantity, value) if many is gold else match(value, quantity)
   if many.kind not in ('set', 'list') or len(many.items) != 1:
@@ -217,6 +220,16 @@ def _one_value(items: tuple, value: Answer, match) -> bool:
     return False
   alike = len({item.name for item in items}) == 1 and all(match(items[0], item) for item in items)
   return alike and all(match(value, item) for item in items)
+
+
+def _letters(items: tuple) -> str:
+  """The choices of `A, C` or of `AC`: in order, each once; '' for what is none."""
+  found = ''
+  for item in items:
+    if not isinstance(item, Value) or item != Value(item.expr) or not _only_products(item.expr):
+      return ''
+    found += ''.join(node.name for node in walk(item.expr) if isinstance(node, Sym))
+  return found if set(found) <= set('ABCDEFG') and found == ''.join(sorted(set(found))) else ''
 
 
 def _quantity(items: tuple) -> Value | None:

@@ -9,11 +9,12 @@ from r1jax.rewards.maths.tree import Expr, Num, Op, Sym
 
 MAX_MAGNITUDE = 256  # bits of the exponent of an intermediate result
 MAX_SPECIAL = 1000  # an argument
+_UNSURE = 10  # digits
 SLOW = frozenset(('fact', 'binom', 'zeta', 'Gamma', 'erf', 'erfc', 'Li'))  # with many digits
 
 _WHOLE = {
-  'floor': mpmath.floor,
-  'ceil': mpmath.ceil,
+  'floor': lambda x: _settled(x) or mpmath.floor(x),
+  'ceil': lambda x: _settled(x) or mpmath.ceil(x),
   'abs': abs,
   'neg': lambda x: -x,
   'sgn': mpmath.sign,
@@ -66,6 +67,12 @@ def _checked(found, complex_: bool):
   if found and abs(mpmath.mag(found)).bit_length() > MAX_MAGNITUDE:
     raise TooLarge('a number beyond any answer')
   return found
+
+
+def _settled(x):
+  """The integer that it is, but for the last digits."""
+  nearest = mpmath.nint(x)
+  return nearest if abs(x - nearest) < mpmath.mpf(10) ** (_UNSURE - mpmath.mp.dps) else None
 
 
 def _quotient(value: Fraction):

@@ -61,9 +61,7 @@ def unnamed(tokens: list[str], prompt: str) -> list[str]:
 def letters_of(prompt: str) -> set[str]:
   """What the prompt calls something by: `x`, `C`, `C_1`."""
   words = _significant(_prompt_tokens(prompt)).split()
-  indexed = {
-    ''.join(words[at - 1 : at + 2]) for at, word in enumerate(words) if word == '_' and at
-  }
+  indexed = {''.join(words[at - 1 : at + 2]) for at, word in enumerate(words) if word == '_' and at}
   return {*words, *indexed}
 
 

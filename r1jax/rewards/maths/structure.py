@@ -45,7 +45,12 @@ class Text:
 
 
 Answer = Value | Many | Relation | Text
-_ORDER = {'\\rho': 'r', '\\theta': 's', '\\phi': 't', '\\varphi': 't'}  # (r, \\theta, z), (\\rho, \\theta, \\phi)
+_ORDER = {
+  '\\rho': 'r',
+  '\\theta': 's',
+  '\\phi': 't',
+  '\\varphi': 't',
+}  # (r, \\theta, z), (\\rho, \\theta, \\phi)
 
 
 def by_name(items: list[Answer]) -> Many:

@@ -43,9 +43,9 @@ _SAME = {
   'lbrack': '[', 'rbrack': ']', 'varnothing': 'emptyset', 'mod': 'pmod', 'bmod': 'pmod', 'dbinom': 'binom',
   'tbinom': 'binom', 'lvert': '|', 'rvert': '|', 'vert': '|', 'mid': '|', 'to': 'rightarrow', 'colon': ':',
   'backslash': 'setminus', 'smallsetminus': 'setminus', 'intercal': 'top', 'transpose': 'top', 'lor': 'or',
-  'vee': 'or', 'land': ',', 'wedge': ',', 'tg': 'tan', 'ctg': 'cot', 'arctg': 'arctan', 'arcctg': 'arccot', 'cosec': 'csc',
-  'arsinh': 'arcsinh',
-  'arcosh': 'arccosh', 'artanh': 'arctanh', 'sign': 'sgn', 'dots': 'ldots', 'cdots': 'ldots',
+  'vee': 'or', 'land': ',', 'wedge': ',', 'tg': 'tan', 'ctg': 'cot', 'arctg': 'arctan', 'arcctg': 'arccot',
+  'cosec': 'csc', 'arsinh': 'arcsinh', 'arcosh': 'arccosh', 'artanh': 'arctanh', 'sign': 'sgn', 'dots': 'ldots',
+  'cdots': 'ldots',
 }  # fmt: skip
 _MARKS = frozenset('<>*/[]|:,')
 _REWRITES = tuple(
@@ -168,7 +168,7 @@ def _clean(text: str) -> str:
     return text
   text = re.sub('[⁰¹²³⁴-⁹⁻⁺ⁿ]+', lambda m: '^{' + m[0].translate(_SUPERSCRIPT) + '}', text)
   text = re.sub('[¼-¾⅐-⅞]', _vulgar, text)
-  text = unicodedata.normalize('NFKC', text)
+  text = unicodedata.normalize('NFKC', notation.numbered(text))
   text = ''.join(_CHARS.get(c, c) for c in text)
   text = _OPERATOR.sub(r'\\\1\2 ', notation.usual(text))
   text = _TEXT.sub(lambda m: re.sub(r'[a-zA-Z]+', r'"\g<0>"', m[1].join('  ')), text)

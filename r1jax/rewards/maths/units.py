@@ -99,7 +99,7 @@ def peel(tokens: list[str], has_function: bool) -> tuple[list[str], str, int]:
   if has_function or any(not _is_word(token) and token not in _MARKS for token in tail):
     return _letters(rest) if tail else (rest, SIGNS.get(sign, ''), 1)
   words = [token.strip('"').lower() for token in tail]
-  if sum(map(_is_word, tail)) > _MAX_WORDS or any(map(_denies, words)):
+  if sum(map(_is_word, tail)) > _MAX_WORDS or any(map(denies, words)):
     raise ValueError(f'not a unit: {" ".join(words)}')
   scale = 1
   while words and singular(words[0]) in SCALES:
@@ -117,7 +117,7 @@ def _without_brackets(tokens: list[str]) -> list[str]:
   return [*tokens[:at], *tokens[at + 1 : -1]] if all(map(_is_word, tokens[at + 1 : -1])) else tokens
 
 
-def _denies(word: str) -> bool:
+def denies(word: str) -> bool:
   """'5 is wrong', and not '5 different ways'."""
   return word in _NO_UNIT or any(mark in word.replace('不同', '') for mark in _NEGATED)
 
@@ -208,7 +208,9 @@ def whole(parts: list[tuple[Fraction, str]]) -> Fraction | None:
   for (_, larger), (number, _), (_, size) in zip(sizes, parts[1:], sizes[1:]):
     if not 0 <= number * size < larger:
       return None
-  return sum((number * size for (number, _), (_, size) in zip(parts, sizes)), Fraction(0)) / sizes[0][1]
+  return (
+    sum((number * size for (number, _), (_, size) in zip(parts, sizes)), Fraction(0)) / sizes[0][1]
+  )
 
 
 def known(unit: str) -> bool:

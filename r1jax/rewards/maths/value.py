@@ -1,10 +1,12 @@
 """Are two expressions equal? Exactly where both are rational, else numerically until no doubt is left.
 
 Nothing is simplified and nothing rounded: numbers are equal if their difference falls with the precision, to 1000
-digits. 0.333 is not 1/3, and 1/2004! is not 1/2006!. Formulas are compared at random points, where they are real.
+digits. 0.333 is not 1/3, and 1/2004! is not 1/2006!. Formulas are compared at random points, where they are real:
+(-1)^n and what is rounded at integers n, and at more of them, since they may agree at all even ones.
 """
 
 import random
+from collections.abc import Iterable
 from fractions import Fraction
 
 import mpmath
@@ -13,7 +15,9 @@ from r1jax.rewards.maths.exact import exact
 from r1jax.rewards.maths.numeric import SLOW, numeric
 from r1jax.rewards.maths.tree import CONSTANTS, Expr, Num, Op, Sym, walk
 
-_POINTS, _ENOUGH = 16, 4
+_POINTS, _ENOUGH, _ENOUGH_WHOLE = 24, 4, 20
+_IN_A_ROW, _LARGE = 12, 3000
+_COUNTS = frozenset('nmkjlN#')  # what these letters stand for, # of a family
 _MAX_DIGITS = 30  # of a quotient that may be an integer
 
 
@@ -32,18 +36,31 @@ def same(left: Expr, right: Expr) -> bool:
 def vanishes(node: Op) -> bool:
   """Is the difference zero at every point? Points where it is not defined say nothing; false if too few are left."""
   names = sorted(variables(node))
+  if not names:
+    return _zeros(node, [{}], 1) == 1
+  whole, steps = _only_whole(node)
+  enough = _ENOUGH_WHOLE if whole else _ENOUGH
+  points = [point(names, number) for number in range(_POINTS)]
+  if _zeros(node, map(dict.__or__, points, _integers(whole, node)), enough) != enough:
+    return False
+  jumps = map(dict.__or__, points, _integers(steps, node)) if steps else ()
+  return _zeros(node, jumps, _POINTS) is not None
+
+
+def _zeros(node: Op, points: Iterable[dict[str, Fraction]], enough: int) -> int | None:
+  """At how many points it is zero, until there are enough; None where it is not at one of them."""
   zeros = 0
-  for number in range(_POINTS if names else 1):
+  for values in points:
     try:
-      if not _is_zero(node, point(names, number)):
-        return False
+      if not _is_zero(node, values):
+        return None
       zeros += 1
     except (ArithmeticError, mpmath.libmp.NoConvergence, TypeError):
-      if not names:
+      if not values:
         raise ValueError('not defined') from None
-    if zeros == _ENOUGH:
+    if zeros == enough:
       break
-  return zeros == (_ENOUGH if names else 1)
+  return zeros
 
 
 def variables(node: Expr) -> set[str]:
@@ -51,10 +68,43 @@ def variables(node: Expr) -> set[str]:
 
 
 def point(names: list[str], number: int) -> dict[str, Fraction]:
-  """The first points are positive, where most is defined; the others of any sign."""
+  """Points up to 3: the first are positive, where most is defined, the others of any sign; then up to 25."""
   draw = random.Random(number)
-  low = 1 if number < 2 else -400
-  return {name: Fraction(draw.randint(low, 400) * 97 + 13, 127 * 97) for name in names}
+  low, scale = 1 if number < 2 or number > 15 else -400, 8 if number > 15 else 1
+  return {name: Fraction(draw.randint(low, 400) * scale * 97 + 13, 127 * 97) for name in names}
+
+
+def _only_whole(node: Expr) -> tuple[list[str], list[str]]:
+  """(those that are integers: letters that count something, in the exponent of a negative number or in what is rounded;
+  the others that are in what is rounded, which jumps at integers).
+  """
+  signs, rounded = set(), set()
+  for op in walk(node):
+    if isinstance(op, Op) and op.name in ('floor', 'ceil'):
+      rounded |= variables(op)
+    elif isinstance(op, Op) and op.name == 'pow' and not variables(op.args[0]):
+      base = exact(op.args[0])
+      signs |= variables(op.args[1]) if base is not None and base < 0 else set()
+  whole = signs | (rounded & _COUNTS) if signs <= _COUNTS else set()
+  return sorted(whole), sorted(rounded - whole)
+
+
+def _integers(names: list[str], node: Expr) -> list[dict[str, Fraction]]:
+  """Of the first, some in a row, some about the numbers in the expression, and large ones. An index of a family has
+  negative ones, too.
+  """
+  draw = random.Random(0)
+  numbers = {
+    int(n.value) for n in walk(node) if isinstance(n, Num) and _IN_A_ROW < n.value < _LARGE
+  }
+  near = sorted({number + side for number in numbers for side in (-1, 0, 1)})
+  near += [draw.randint(_IN_A_ROW, _LARGE) for _ in range(_POINTS)]
+  firsts = [*range(1, _IN_A_ROW + 1), *near][:_POINTS]
+  values = [
+    {name: draw.randint(1, 30) if at else first for at, name in enumerate(names)}
+    for first in firsts
+  ]
+  return [{name: Fraction(n - 8 * (name == '#')) for name, n in point.items()} for point in values]
 
 
 def _is_zero(difference: Op, values: dict[str, Fraction]) -> bool:
