@@ -25,6 +25,7 @@ from r1jax.model.transformer import UNSTACKED_LAYERS, Transformer, forward, logi
 CHUNK = 16  # tokens decoded before the host looks
 PROMPT_BLOCK = 16  # prompt widths are rounded up to this
 FEWEST_ROWS = 32  # a shard's rows are not halved below this
+PROMPTS_AT_ONCE = 16  # prompts that every device of a mesh holds while rows begin with them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,11 +133,14 @@ def prefill(
 
 
 @functools.partial(jax.jit, static_argnames='columns')
-def rearrange(slots: Slots, rows: jax.Array, used: jax.Array, columns: int) -> Slots:
-  """Keep rows [B'] with their last `used` columns in a cache of `columns`."""
-  kept = jax.tree.map(lambda x: x[rows], slots.replace(cache=None))
-  cache = cache_lib.gather(slots.cache, rows, used, columns)
-  return _constrain(kept.replace(cache=cache))
+def rearrange(slots: Slots, rows: jax.Array | None, used: jax.Array, columns: int) -> Slots:
+  """Keep rows [B'] (None: all), as from mesh.rows_kept, with their last `used` columns in a cache of `columns`."""
+  cache = cache_lib.shift(slots.cache, used, columns)
+  if rows is not None:
+    keep = lambda tree, axis: jax.tree.map(lambda x: mesh_lib.keep_rows(x, rows, axis), tree)
+    column = keep(cache.column, 0) if cache.column.ndim else cache.column
+    slots, cache = keep(slots.replace(cache=None), 0), Cache(keep(cache.entries, -4), column)
+  return _constrain(slots.replace(cache=cache))
 
 
 def _constrain(slots: Slots) -> Slots:
@@ -157,15 +161,7 @@ def insert(slots: Slots, prompts: 'Prompts', prompt: jax.Array, sample: jax.Arra
   """Start new samples: row b takes prompt[b] and sample[b]'s key (-1: keeps what it has), ending at the column."""
   new, width, column = prompt >= 0, prompts.entries[0][0].shape[-2], slots.cache.column
   own = column.ndim > 0  # a row that has a column of its own begins at the left
-  start = 0 if own else column - width
-
-  def place(old, entry):
-    there = jax.lax.dynamic_slice_in_dim(old, start, width, axis=-2)
-    entry = jnp.take(entry, prompt, axis=-4, mode='clip').astype(old.dtype)
-    here = jnp.where(new[:, None, None, None], entry, there)
-    return jax.lax.dynamic_update_slice_in_dim(old, here, start, axis=-2)
-
-  entries = jax.tree.map(place, slots.cache.entries, prompts.entries)
+  entries = _place(slots.cache.entries, prompts.entries, prompt, 0 if own else column - width)
   return _constrain(
     slots.replace(
       cache=Cache(entries, jnp.where(new, width, column) if own else column),
@@ -175,6 +171,35 @@ def insert(slots: Slots, prompts: 'Prompts', prompt: jax.Array, sample: jax.Arra
       count=jnp.where(new, 0, slots.count),
     )
   )
+
+
+def _place(entries, prompts, prompt: jax.Array, start):
+  """Entries of the cache, of P prompts, prompt [B] (-1: none) -> the cache with these from column `start` on.
+
+  On a mesh a device is handed few prompts at a time, of those that are asked for: all of them would not fit.
+  """
+  total, width = prompts[0][0].shape[-4], prompts[0][0].shape[-2]
+  at_once = total if mesh_lib.current() is None else min(total, PROMPTS_AT_ONCE)
+
+  def place(first, entries):
+    index = prompt - first
+    here = (index >= 0) & (index < at_once) & (prompt >= 0)
+
+    def leaf(old, entry):
+      there = jax.lax.dynamic_slice_in_dim(old, start, width, axis=-2)
+      entry = mesh_lib.rows_of_all(entry, first, at_once).astype(old.dtype)
+      entry = jnp.take(entry, index, axis=-4, mode='clip')
+      entry = jnp.where(here[:, None, None, None], entry, there)
+      return jax.lax.dynamic_update_slice_in_dim(old, entry, start, axis=-2)
+
+    return jax.tree.map(leaf, entries, prompts)
+
+  if at_once == total:
+    return place(0, entries)
+  first = jnp.min(jnp.where(prompt >= 0, prompt, total))
+  last = jnp.max(prompt)
+  turn = lambda i, entries: place(jnp.minimum(first + i * at_once, total - at_once), entries)
+  return jax.lax.fori_loop(0, jnp.maximum(last - first + at_once, 0) // at_once, turn, entries)
 
 
 @functools.partial(jax.jit, static_argnames=('cfg', 'how', 'eos'), donate_argnums=1)
@@ -304,8 +329,8 @@ def _compile(w, prompts, cfg, shapes, how, eos, rows, columns):
     nobody = np.full(rows, -1, np.int32)
     insert(empty(), prompts, *on_device((nobody, nobody)))
   for to_rows, to_columns in next_shapes(shapes, rows, columns):
-    keep = (np.zeros(to_rows, np.int32), np.int32(shapes.width))
-    rearrange(empty(), *on_device(keep), columns=to_columns)
+    kept = None if to_rows == rows else np.zeros(to_rows, np.int32)
+    rearrange(empty(), *on_device((kept, np.int32(shapes.width))), columns=to_columns)
 
 
 def next_shapes(shapes: Shapes, rows: int, columns: int) -> list[tuple[int, int]]:

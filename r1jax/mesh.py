@@ -5,6 +5,7 @@ mesh axis would be used twice in a matrix product. Axes that a mesh axis does no
 """
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -70,20 +71,61 @@ def batch_sharding(mesh, axis: int = 0) -> NamedSharding:
 def slot_shardings(slots):
   """Shardings of a rollout's slots on the current mesh: rows over the batch axes; None without a mesh."""
   mesh = get_mesh()
-  if mesh is None:
+  return mesh and jax.tree.map(lambda x: NamedSharding(mesh, _slot_spec(mesh, x)), slots)
+
+
+def _slot_spec(mesh, x) -> P:
+  """Of a cache: [L, B, K, S, H] or [B, K, S, H]; else rows come first; whole where there are none."""
+  if not x.ndim:
+    return P()
+  layers = (None,) * (x.ndim - 4)
+  rows = BATCH_AXES if x.shape[len(layers)] % data_ways(mesh) == 0 else None
+  heads = (_fits(mesh, 'tensor', x.shape[-3]),) if x.ndim >= 4 else ()
+  return P(*layers, rows, *heads)
+
+
+def rows_kept(live: np.ndarray, rows: int) -> np.ndarray | None:
+  """live [B] -> so many rows [B'] that hold all live ones, each on the shard where it is; None: they do not fit."""
+  shards = row_shards(rows)
+  live = live.reshape(shards, -1)
+  if live.sum(1).max() > rows // shards:
     return None
+  first = np.argsort(~live, axis=1, kind='stable')[:, : rows // shards]
+  return (first + np.arange(shards)[:, None] * live.shape[1]).ravel().astype(np.int32)
 
-  def leaf(x):
-    if not x.ndim:
-      return NamedSharding(mesh, P())
-    layers = (None,) * (
-      x.ndim - 4
-    )  # of a cache: [L, B, K, S, H] or [B, K, S, H]; else rows come first
-    rows = BATCH_AXES if x.shape[len(layers)] % data_ways(mesh) == 0 else None
-    heads = (_fits(mesh, 'tensor', x.shape[-3]),) if x.ndim >= 4 else ()
-    return NamedSharding(mesh, P(*layers, rows, *heads))
 
-  return jax.tree.map(leaf, slots)
+def keep_rows(x: jax.Array, rows: jax.Array, axis: int) -> jax.Array:
+  """x, rows [B'] as from `rows_kept` -> these rows of x; each shard takes its own, nothing is exchanged."""
+  shards, axis = row_shards(len(rows)), axis % x.ndim
+  size = x.shape[axis] // shards
+  own = rows.reshape(shards, -1) - jnp.arange(shards)[:, None] * size
+  x = x.reshape(*x.shape[:axis], shards, size, *x.shape[axis + 1 :])
+  x = jax.vmap(lambda x, own: jnp.take(x, own, axis=axis), (axis, 0), axis)(x, own)
+  return x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :])
+
+
+def rows_of_all(x: jax.Array, first, count: int) -> jax.Array:
+  """x [..., P, K, S, H] -> rows first .. first + count [..., count, K, S, H], on every shard."""
+  mesh = current()
+  if mesh is None or x.shape[-4] % data_ways(mesh):
+    return jax.lax.dynamic_slice_in_dim(x, first, count, axis=-4)
+  spec = _slot_spec(mesh, x)
+
+  def own(x, first):
+    rows = x.shape[-4]
+    index = first + jnp.arange(count) - jax.lax.axis_index(BATCH_AXES) * rows
+    here = (index >= 0) & (index < rows)
+    found = jnp.where(here[:, None, None, None], jnp.take(x, index, axis=-4, mode='clip'), 0)
+    return jax.lax.psum(found, BATCH_AXES)
+
+  whole = P(*(None if name == BATCH_AXES else name for name in spec))
+  return jax.shard_map(own, in_specs=(spec, P()), out_specs=whole, check_vma=False)(x, first)
+
+
+def row_shards(rows: int) -> int:
+  """Number of shards that so many rows of a rollout are split into on the current mesh."""
+  mesh = current()
+  return data_ways(mesh) if mesh is not None and rows % data_ways(mesh) == 0 else 1
 
 
 def get_mesh():

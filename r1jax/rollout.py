@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from r1jax import decoding
+from r1jax import mesh as mesh_lib
 from r1jax.decoding import CHUNK, SamplingConfig, Shapes, shapes_of
 from r1jax.model.sizes import ModelConfig
 from r1jax.model.transformer import Transformer
@@ -139,23 +140,21 @@ class _Queue:
 
   def make_room(self, slots: decoding.Slots) -> decoding.Slots:
     """Halve the rows while the live ones fit, once nobody waits; make columns free for a chunk."""
-    live = int((self.sample >= 0).sum())
     if self.started == len(self.length):
       for rows in self.shapes.rows:
-        if live <= rows < len(self.sample):
-          slots = self._rearrange(slots, rows, self.columns)
+        kept = mesh_lib.rows_kept(self.sample >= 0, rows) if rows < len(self.sample) else None
+        if kept is not None:
+          slots = self._rearrange(slots, kept, self.columns)
     while self.column + CHUNK > self.columns:
       wider = self._used() + CHUNK > self.columns
       columns = next(c for c in self.shapes.columns if c > self.columns) if wider else self.columns
-      slots = self._rearrange(slots, len(self.sample), columns)
+      slots = self._rearrange(slots, None, columns)
     return slots
 
-  def _rearrange(self, slots, rows: int, columns: int) -> decoding.Slots:
-    live = np.flatnonzero(self.sample >= 0)
-    kept = np.zeros(rows, np.int32)
-    kept[: len(live)] = live
+  def _rearrange(self, slots, kept: np.ndarray | None, columns: int) -> decoding.Slots:
     used = min(self._used(), self.column)
-    self.sample = np.where(np.arange(rows) < len(live), self.sample[kept], -1)
+    if kept is not None:
+      self.sample = self.sample[kept]
     self.columns, self.column = columns, used
     return decoding.rearrange(slots, *decoding.on_device((kept, np.int32(used))), columns=columns)
 

@@ -11,7 +11,7 @@ import pytest
 
 from r1jax.model import sizes
 from r1jax.model.attention import View, attend, softmax_scale
-from r1jax.model.cache import Cache, entry_shapes, gather
+from r1jax.model.cache import Cache, entry_shapes, shift
 from r1jax.model.layers import inverse_frequencies, rms_norm, rope_angles, rotate, yarn_mscale
 from r1jax.model.mtp import mtp_hidden, mtp_logprobs
 from r1jax.model.sizes import Rope
@@ -67,18 +67,19 @@ def test_several_tokens_at_once_and_moved_caches_decode_alike(small, random_para
   _, full = run(params, cfg, tokens, _positions(tokens))
   cache, _ = _prefilled(params, cfg, tokens, lengths, columns=14)
   rows = jnp.array([2, 0])  # drop a row, and three columns in front that the others hold nothing in
-  cache = gather(cache, rows, jnp.int32(6), columns=11)
+  cache = shift(cache, jnp.int32(6), columns=11)
+  cache = cache.replace(entries=jax.tree.map(lambda x: jnp.take(x, rows, axis=-4), cache.entries))
   at = jnp.asarray(lengths)[rows][:, None] + jnp.arange(3)
   _, z = run(params, cfg, tokens[rows[:, None], at], at, cache)
   np.testing.assert_allclose(z, full[rows[:, None], at], **TOLERANCE)
   assert cache.columns == 11
 
 
-def test_a_gathered_cache_keeps_the_last_columns(small):
+def test_a_shifted_cache_keeps_the_last_columns(small):
   cfg = small('qwen2')
   heads, width = entry_shapes(cfg)[0]
   entry = jnp.arange(8.0)[None, None, None, :, None] + jnp.zeros((2, 3, heads, 8, width))
-  moved = gather(Cache(((entry,),), jnp.int32(7)), jnp.array([1]), jnp.int32(4), columns=6)
+  moved = shift(Cache(((entry,),), jnp.int32(7)), jnp.int32(4), columns=6)
   assert moved.column == 4
   np.testing.assert_array_equal(moved.entries[0][0][0, 0, 0, :4, 0], [3, 4, 5, 6])
 

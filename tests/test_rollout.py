@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import re
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from r1jax import decoding
+from r1jax import mesh as mesh_lib
 from r1jax.decoding import SamplingConfig, Shapes, shapes_of
 from r1jax.model import weights
 from r1jax.model.transformer import forward, logits, spec, token_logprobs
@@ -372,6 +374,56 @@ def test_a_mesh_draws_the_samples_of_one_device(model, plain, mesh_of, family, a
       placed, cfg, _prompts(), IDS, key, HOW, group=4, tokenizer=Letters(), shapes=WIDE
     )
   _assert_same(together, plain(family))
+
+
+@pytest.mark.parametrize('family, tensor', [('qwen2', 2), ('deepseek_v3', 1)])
+def test_a_mesh_that_refills_and_halves_draws_the_same(model, mesh_of, family, tensor):
+  """24 prompts, of which a device holds at most 16 at a time, in 16 rows and later in 8, on four shards."""
+  params, cfg = model(family)
+  prompts, key = _prompts(tuple(range(1, 13)) * 2), jax.random.fold_in(jax.random.key(0), 1)
+  shapes = Shapes(prompts=24, group=2, width=16, rows=(16, 8), columns=(48, 72))
+  ask = lambda params: generate(
+    params, cfg, prompts, range(24), key, HOW, group=2, tokenizer=Letters(), shapes=shapes
+  )
+  mesh = mesh_of(fsdp=4, tensor=tensor)
+  alone, moves = ask(params), []
+  rearrange = decoding.rearrange
+  with jax.set_mesh(mesh), pytest.MonkeyPatch.context() as patch:
+    patch.setattr(decoding, 'rearrange', lambda *a, **k: moves.append(a[1]) or rearrange(*a, **k))
+    _assert_same(ask(_placed(params, cfg, mesh)), alone)
+  assert alone.length.min() < 10 and any(kept is not None for kept in moves)
+
+
+@pytest.mark.parametrize('devices', [2, 8])
+def test_rows_stay_on_their_devices(model, devices):
+  """However many devices there are, moving rows takes none of them more memory, and exchanges nothing."""
+  params, cfg = model()
+  mesh = mesh_lib.make_mesh(fsdp=devices, devices=jax.devices()[:devices])
+  with jax.set_mesh(mesh):
+    slots = decoding.empty_slots(cfg, 8 * devices, 128, 32)
+    own = sum(x.nbytes for x in jax.tree.leaves(slots.cache.entries)) / devices
+    for kept, columns in ((None, 192), (np.zeros(4 * devices, np.int32), 128)):
+      args = decoding.on_device((kept, np.int32(32)))
+      program = decoding.rearrange.lower(slots, *args, columns=columns).compile()
+      assert not re.search('all-|collective|reduce-scatter', program.as_text())
+      assert program.memory_analysis().temp_size_in_bytes <= own
+    prompts = np.ones((64, 32), np.int32), np.ones(64, np.int32), np.ones(64, np.int32)
+    prompts = decoding.on_device((*prompts, jax.random.key(0)))
+    ready = decoding.prefill(_placed(params, cfg, mesh), *prompts, cfg, 2)
+    window = sum(x.nbytes for x in jax.tree.leaves(ready.entries)) * decoding.PROMPTS_AT_ONCE / 64
+    rows = decoding.on_device((np.full(8 * devices, -1, np.int32),) * 2)
+    program = decoding.insert.lower(slots, ready, *rows).compile()
+    assert program.memory_analysis().temp_size_in_bytes < 3 * window
+
+
+def test_rows_that_do_not_fit_their_shard_are_not_halved(mesh_of):
+  live = np.array([1, 0, 1, 0, 0, 0, 0, 1], bool)
+  assert mesh_lib.rows_kept(live, 4).tolist() == [0, 2, 7, 1]
+  assert mesh_lib.rows_kept(live, 2) is None
+  with jax.set_mesh(mesh_of(fsdp=2)):
+    assert mesh_lib.rows_kept(live, 4).tolist() == [0, 2, 7, 4]
+    live[1] = True
+    assert mesh_lib.rows_kept(live, 4) is None
 
 
 # Shapes

@@ -52,19 +52,18 @@ def write(entries, new, column: jax.Array):
   return jax.tree.map(lambda old, new: leaf(old, new, column), entries, new)
 
 
-def gather(cache: Cache, rows: jax.Array, used: jax.Array, columns: int) -> Cache:
-  """Some rows of a cache, their last `used` columns moved to the left end of `columns` columns.
+def shift(cache: Cache, used: jax.Array, columns: int) -> Cache:
+  """The last `used` columns of a cache moved to the left end of `columns` columns.
 
-  rows [B'] indices, used scalar: what the longest of them holds. Columns from `used` on are free. Rows with columns
-  of their own stay where they are.
+  used scalar: what the longest row holds. Columns from `used` on are free. Rows with columns of their own stay where
+  they are.
   """
   own = cache.column.ndim > 0
   start = 0 if own else cache.column - used
 
   def leaf(x):
     x = jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, columns), (0, 0)])
-    x = jax.lax.dynamic_slice_in_dim(x, start, columns, axis=-2)
-    return jnp.take(x, rows, axis=-4)
+    return jax.lax.dynamic_slice_in_dim(x, start, columns, axis=-2)
 
-  column = cache.column[rows] if own else jnp.asarray(used, jnp.int32)
+  column = cache.column if own else jnp.asarray(used, jnp.int32)
   return Cache(jax.tree.map(leaf, cache.entries), column)
