@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
 from r1jax import hosts, sampling, speculative
 from r1jax import mesh as mesh_lib
@@ -20,7 +19,8 @@ from r1jax.model import cache as cache_lib
 from r1jax.model.cache import Cache
 from r1jax.model.mtp import mtp_entries
 from r1jax.model.sizes import ModelConfig
-from r1jax.model.transformer import UNSTACKED_LAYERS, Transformer, forward, logits, unstack
+from r1jax.model.transformer import Transformer, forward, logits, unstack
+from r1jax.slots import Prompts, Slots, constrain, empty_slots
 
 CHUNK = 16  # tokens decoded before the host looks
 PROMPT_BLOCK = 16  # prompt widths are rounded up to this
@@ -86,33 +86,6 @@ def shapes_of(prompts: int, group: int, longest: int, how: SamplingConfig, ways:
   return Shapes(prompts, group, width, tuple(rows), tuple(columns))
 
 
-@struct.dataclass
-class Slots:
-  """B rows being decoded: hidden [B, D] of the newest token, key data [B, 2], position [B] of the token to come,
-  count [B] of tokens drawn. Which rows hold a sample is the host's business. Of speculative rows `hidden` is their
-  prompt's, the cache ends with the MTP block's entries and has a column for every row.
-  """
-
-  cache: Cache
-  hidden: jax.Array
-  keys: jax.Array
-  position: jax.Array
-  count: jax.Array
-  draft: speculative.Draft | None = None
-
-
-@struct.dataclass
-class Prompts:
-  """P prefilled prompts: entries as in Cache, of Tp columns; hidden [P, D] of the last token, lengths [P], and
-  the key data [P * G, 2] of their samples.
-  """
-
-  entries: tuple
-  hidden: jax.Array
-  lengths: jax.Array
-  keys: jax.Array
-
-
 @functools.partial(jax.jit, static_argnames=('cfg', 'group', 'drafts'))
 def prefill(
   w: Transformer, tokens, lengths, ids, step_key, cfg: ModelConfig, group: int, drafts: bool = False
@@ -140,29 +113,16 @@ def rearrange(slots: Slots, rows: jax.Array | None, used: jax.Array, columns: in
     keep = lambda tree, axis: jax.tree.map(lambda x: mesh_lib.keep_rows(x, rows, axis), tree)
     column = keep(cache.column, 0) if cache.column.ndim else cache.column
     slots, cache = keep(slots.replace(cache=None), 0), Cache(keep(cache.entries, -4), column)
-  return _constrain(slots.replace(cache=cache))
-
-
-def _constrain(slots: Slots) -> Slots:
-  """Rows over the batch axes of the mesh, as in empty_slots: every program hands on what the next was compiled for."""
-  layered = lambda x, *axes: shard(x, *[None] * (x.ndim - len(axes)), *axes)
-  entries = jax.tree.map(
-    lambda x: layered(x, 'batch', 'act_heads', None, None), slots.cache.entries
-  )
-  rows = jax.tree.map(
-    lambda x: shard(x, 'batch', *[None] * (x.ndim - 1)), slots.replace(cache=None)
-  )
-  column = shard(slots.cache.column, *['batch'] * slots.cache.column.ndim)
-  return rows.replace(cache=Cache(entries, column))
+  return constrain(slots.replace(cache=cache))
 
 
 @functools.partial(jax.jit, donate_argnums=0)
-def insert(slots: Slots, prompts: 'Prompts', prompt: jax.Array, sample: jax.Array) -> Slots:
+def insert(slots: Slots, prompts: Prompts, prompt: jax.Array, sample: jax.Array) -> Slots:
   """Start new samples: row b takes prompt[b] and sample[b]'s key (-1: keeps what it has), ending at the column."""
   new, width, column = prompt >= 0, prompts.entries[0][0].shape[-2], slots.cache.column
   own = column.ndim > 0  # a row that has a column of its own begins at the left
   entries = _place(slots.cache.entries, prompts.entries, prompt, 0 if own else column - width)
-  return _constrain(
+  return constrain(
     slots.replace(
       cache=Cache(entries, jnp.where(new, width, column) if own else column),
       hidden=jnp.where(new[:, None], prompts.hidden[prompt], slots.hidden),
@@ -213,7 +173,7 @@ def decode(
   w = unstack(w)  # once, and not in every step
   run = _decode if slots.draft is None else speculative.decode
   slots, *drawn = run(w, slots, shard(live, 'batch'), cfg, how, eos, CHUNK)
-  return _constrain(slots), *(shard(x, *[None] * x.ndim) for x in drawn)
+  return constrain(slots), *(shard(x, *[None] * x.ndim) for x in drawn)
 
 
 def _decode(w, slots, live, cfg, how, eos, chunk: int):
@@ -253,39 +213,6 @@ def _draw(w: Transformer, slots: Slots, how: SamplingConfig, eos: tuple[int, ...
   if how.temperature == 0:
     return sampling.greedy(log_p)
   return sampling.draw(log_p, jax.random.wrap_key_data(slots.keys), slots.count)
-
-
-def empty_slots(
-  cfg: ModelConfig, rows: int, columns: int, width: int, drafts: bool = False
-) -> Slots:
-  """Slots with no sample in any row, `width` columns in use."""
-  slots = blank_slots(cfg, rows, columns, width, drafts, hosts.zeros)
-  return hosts.put(slots, mesh_lib.slot_shardings(slots))
-
-
-def blank_slots(
-  cfg: ModelConfig, rows: int, columns: int, width: int, drafts: bool, zeros: Callable
-) -> Slots:
-  """The same before they are on devices; zeros: shape, dtype -> array."""
-  first = cfg.moe.first_dense if cfg.moe else cfg.layers
-  stacks = [(first,), (cfg.layers - first,)] if cfg.layers > UNSTACKED_LAYERS else [()] * cfg.layers
-  stacks += [()] * drafts
-  entries = tuple(
-    tuple(
-      zeros((*layers, rows, heads, columns, size), cfg.compute_dtype)
-      for heads, size in cache_lib.entry_shapes(cfg)
-    )
-    for layers in stacks
-    if layers != (0,)
-  )
-  counts, keys = np.zeros(rows, np.int32), np.zeros((rows, 2), np.uint32)
-  hidden = zeros((rows, cfg.embed), cfg.compute_dtype)
-  slots = Slots(Cache(entries, np.int32(width)), hidden, keys, counts, counts)
-  if drafts:
-    slots = slots.replace(
-      cache=Cache(entries, counts + np.int32(width)), draft=speculative.empty(hidden)
-    )
-  return slots
 
 
 def on_device(tree):

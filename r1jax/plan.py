@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from r1jax import decoding, optimizer, state, update
 from r1jax import mesh as mesh_lib
+from r1jax import slots as slots_lib
 from r1jax.batch import Batch, BatchShape, batch_shape
 from r1jax.config import Experiment, Stage
 from r1jax.decoding import Shapes, shapes_of
@@ -77,7 +78,7 @@ def _trace_sampling(model, how, shapes: Shapes) -> None:
   """Builds prefill and decoding of the longest rows abstractly; what cannot be raises here."""
   policy = weights.abstract(spec(model), model)
   slots = jax.eval_shape(
-    lambda: decoding.blank_slots(
+    lambda: slots_lib.blank_slots(
       model, shapes.rows[0], shapes.columns[-1], shapes.width, how.speculative, jnp.zeros
     )
   )

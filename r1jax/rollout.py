@@ -13,6 +13,7 @@ import numpy as np
 
 from r1jax import decoding
 from r1jax import mesh as mesh_lib
+from r1jax import slots as slots_lib
 from r1jax.decoding import CHUNK, SamplingConfig, Shapes, shapes_of
 from r1jax.model.sizes import ModelConfig
 from r1jax.model.transformer import Transformer
@@ -68,7 +69,7 @@ def generate(
     w, *_pad(prompts, prompt_ids, shapes), decoding.on_device(step_key), cfg, group, how.speculative
   )
   queue = _Queue(prompts, group, how, shapes, tokenizer)
-  slots = decoding.empty_slots(
+  slots = slots_lib.empty_slots(
     cfg, shapes.rows[0], shapes.columns[0], shapes.width, how.speculative
   )
   while not queue.finished():
@@ -138,7 +139,7 @@ class _Queue:
     held = (prompt[s // self.group] + self.length[s] for s in live)
     return max(self.shapes.width if self.started < len(self.length) else 1, *held, 1)
 
-  def make_room(self, slots: decoding.Slots) -> decoding.Slots:
+  def make_room(self, slots: slots_lib.Slots) -> decoding.Slots:
     """Halve the rows while the live ones fit, once nobody waits; make columns free for a chunk."""
     if self.started == len(self.length):
       for rows in self.shapes.rows:
@@ -151,14 +152,14 @@ class _Queue:
       slots = self._rearrange(slots, None, columns)
     return slots
 
-  def _rearrange(self, slots, kept: np.ndarray | None, columns: int) -> decoding.Slots:
+  def _rearrange(self, slots, kept: np.ndarray | None, columns: int) -> slots_lib.Slots:
     used = min(self._used(), self.column)
     if kept is not None:
       self.sample = self.sample[kept]
     self.columns, self.column = columns, used
     return decoding.rearrange(slots, *decoding.on_device((kept, np.int32(used))), columns=columns)
 
-  def fill(self, slots, ready: decoding.Prompts) -> decoding.Slots:
+  def fill(self, slots, ready: slots_lib.Prompts) -> slots_lib.Slots:
     """Give free rows to waiting samples."""
     free = np.flatnonzero(self.sample < 0)[: len(self.length) - self.started]
     if not len(free):

@@ -1,5 +1,6 @@
 """Routing, experts, balance: against loops and numbers worked by hand, on one device and eight."""
 
+import contextlib
 import dataclasses
 
 import jax
@@ -229,6 +230,23 @@ def test_expert_parallel_equals_one_device(cfg, mesh_of, axes):
     alone,
     jax.device_get(together),
   )
+
+
+@pytest.mark.parametrize('axes', [{}, {'fsdp': 2, 'expert': 4}], ids=str)
+@pytest.mark.parametrize('most', [1, 30, 100])
+def test_some_tokens_at_a_time_equal_all_at_once(cfg, mesh_of, monkeypatch, axes, most):
+  w, x = _weights(cfg), _tokens(cfg, batch=8)
+
+  def run(w, x):
+    out = moe(w, x, None, cfg, 0)[0]
+    return (out * jnp.sin(jnp.arange(out.size).reshape(out.shape))).sum(), out
+
+  step = lambda: jax.jit(jax.value_and_grad(run, argnums=(0, 1), has_aux=True))
+  alone = jax.device_get(step()(w, x))
+  monkeypatch.setattr('r1jax.model.moe.MOST_PAIRS', most)
+  with jax.set_mesh(mesh_of(**axes)) if axes else contextlib.nullcontext():
+    pieces = jax.device_get(step()(w, x))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), alone, pieces)
 
 
 def test_a_batch_that_does_not_divide_is_computed_by_every_shard(cfg, mesh_of):

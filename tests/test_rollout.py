@@ -11,6 +11,7 @@ import pytest
 
 from r1jax import decoding
 from r1jax import mesh as mesh_lib
+from r1jax import slots as slots_lib
 from r1jax.decoding import SamplingConfig, Shapes, shapes_of
 from r1jax.model import weights
 from r1jax.model.transformer import forward, logits, spec, token_logprobs
@@ -400,7 +401,7 @@ def test_rows_stay_on_their_devices(model, devices):
   params, cfg = model()
   mesh = mesh_lib.make_mesh(fsdp=devices, devices=jax.devices()[:devices])
   with jax.set_mesh(mesh):
-    slots = decoding.empty_slots(cfg, 8 * devices, 128, 32)
+    slots = slots_lib.empty_slots(cfg, 8 * devices, 128, 32)
     own = sum(x.nbytes for x in jax.tree.leaves(slots.cache.entries)) / devices
     for kept, columns in ((None, 192), (np.zeros(4 * devices, np.int32), 128)):
       args = decoding.on_device((kept, np.int32(32)))

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from r1jax.mesh import shard
+from r1jax.mesh import row_shards, shard
 from r1jax.model.attention import Gqa, Mla, View, attend, attention_spec
 from r1jax.model.cache import Cache, write
 from r1jax.model.layers import Mlp, mlp_spec, rms_norm, rope_angles, swiglu
@@ -181,28 +181,30 @@ def token_logprobs(
 ) -> tuple[jax.Array, jax.Array]:
   """hidden [B, T, D], targets [B, T] -> log-probability and entropy (nats) [B, T] in fp32, at a temperature.
 
-  Logits exist for `cfg.logits_chunk` tokens at a time and are made again in the backward pass.
+  Logits exist for some `cfg.logits_chunk` tokens of a shard at a time and are made again in the backward pass.
   """
   head = head_of(w).astype(hidden.dtype)
 
   def chunk(args):
     rows, chosen = args
     z = jnp.matmul(rows, head, preferred_element_type=jnp.float32) / temperature
-    z = shard(z, 'batch', 'act_vocab')
+    z = shard(z, 'batch', None, 'act_vocab')
     log_z = jax.nn.logsumexp(z, axis=-1)
-    picked = jnp.take_along_axis(z, chosen[:, None], axis=-1)[:, 0]
-    entropy = log_z - jnp.sum(jnp.exp(z - log_z[:, None]) * z, axis=-1)
+    picked = jnp.take_along_axis(z, chosen[..., None], axis=-1)[..., 0]
+    entropy = log_z - jnp.sum(jnp.exp(z - log_z[..., None]) * z, axis=-1)
     return picked - log_z, entropy
 
-  rows, chosen = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
-  total = rows.shape[0]
-  if total <= cfg.logits_chunk:
-    logprob, entropy = chunk((rows, chosen))
-  else:
-    count = -(-total // cfg.logits_chunk)
-    pad = count * cfg.logits_chunk - total
-    rows = jnp.pad(rows, ((0, pad), (0, 0))).reshape(count, cfg.logits_chunk, -1)
-    chosen = jnp.pad(chosen, (0, pad)).reshape(count, -1)
-    logprob, entropy = jax.lax.map(jax.checkpoint(chunk), (rows, chosen))
-    logprob, entropy = logprob.reshape(-1)[:total], entropy.reshape(-1)[:total]
-  return logprob.reshape(targets.shape), entropy.reshape(targets.shape)
+  # Every device has the same tokens of its own rows at a time.
+  batch, length = targets.shape
+  pieces = min(-(-batch * length // (cfg.logits_chunk * row_shards(batch))), length)
+  if pieces == 1:
+    return chunk((hidden, targets))
+  size = -(-length // pieces)
+
+  def cut(x):
+    x = jnp.pad(x, ((0, 0), (0, -length % size), *[(0, 0)] * (x.ndim - 2)))
+    return jnp.moveaxis(x.reshape(batch, -1, size, *x.shape[2:]), 1, 0)
+
+  found = jax.lax.map(jax.checkpoint(chunk), (cut(hidden), cut(targets)))
+  logprob, entropy = (jnp.moveaxis(x, 0, 1).reshape(batch, -1)[:, :length] for x in found)
+  return logprob, entropy
