@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-_QUERY_BLOCK = 1024  # queries whose scores exist at once
+_QUERY_BLOCK = 1024  # queries whose scores exist at once, at most
+_SCORES = 2**28  # scores of one row that exist at once, unless eight queries have more
 _FEW_QUERIES = 32
 
 
@@ -15,9 +16,10 @@ def attention(
   Query t sees the keys lo[t] <= s <= hi[t]: one interval covers causality, packing and padding. Query heads
   are grouped over key heads (GQA). Scores and softmax are fp32. An empty interval gives the mean of v.
   """
-  if q.shape[2] > _QUERY_BLOCK:
-    return _in_query_blocks(q, k, v, lo, hi, scale)
   batch, heads, queries, width = q.shape
+  block = min(_QUERY_BLOCK, max(_SCORES // (heads * k.shape[2]), 8))
+  if queries > block:
+    return _in_query_blocks(q, k, v, lo, hi, scale, block)
   groups = k.shape[1]
   q = (q * scale).reshape(batch, groups, (heads // groups) * queries, width)
   scores = _scores(q, k).reshape(batch, groups, heads // groups, queries, k.shape[2])
@@ -42,15 +44,15 @@ def _scores(q: jax.Array, k: jax.Array) -> jax.Array:
   return jnp.swapaxes(jax.lax.optimization_barrier(scores), 2, 3)
 
 
-def _in_query_blocks(q, k, v, lo, hi, scale):
+def _in_query_blocks(q, k, v, lo, hi, scale, block: int):
   """The same, one block of queries after another, so that [T, S] scores never exist at once."""
   batch, heads, queries, width = q.shape
-  blocks = -(-queries // _QUERY_BLOCK)
-  padding = blocks * _QUERY_BLOCK - queries
+  blocks = -(-queries // block)
+  padding = blocks * block - queries
   q = jnp.pad(q, ((0, 0), (0, 0), (0, padding), (0, 0)))
   lo, hi = (jnp.pad(x, ((0, 0), (0, padding))) for x in (lo, hi))
-  q = jnp.moveaxis(q.reshape(batch, heads, blocks, _QUERY_BLOCK, width), 2, 0)
-  lo, hi = (jnp.moveaxis(x.reshape(batch, blocks, _QUERY_BLOCK), 1, 0) for x in (lo, hi))
+  q = jnp.moveaxis(q.reshape(batch, heads, blocks, block, width), 2, 0)
+  lo, hi = (jnp.moveaxis(x.reshape(batch, blocks, block), 1, 0) for x in (lo, hi))
   one = jax.checkpoint(lambda args: attention(args[0], k, v, args[1], args[2], scale))
   out = jax.lax.map(one, (q, lo, hi))
   return jnp.moveaxis(out, 0, 2).reshape(batch, heads, -1, v.shape[3])[:, :, :queries]
