@@ -1,11 +1,13 @@
 """The DeepSeek-R1 recipe in JAX. The files in the order in which data visits them:
 
-main          a config -> its stages, one after another; command_line reads it, checks looks before anything compiles
-config        ConfigDict -> frozen dataclasses, with sections and fields; what is wrong with a config is said here
+main          a config -> its stages, one after another; command_line reads it, checks and check_data look before
+              anything compiles
+config        ConfigDict -> frozen dataclasses, with sections and fields; what is wrong with a config is said here, and
+              by check_settings where its parts contradict each other
 stages/       grpo, sft, preference, evaluate, export: one file a stage
 problems/     1  Countdown, arithmetic, files and their layouts, mixtures; the text of the tiny base models
 prompts       2  a problem -> the tokens that the policy continues, with tokenizer and chat (chat templates)
-rollout       3  prompts -> groups of completions; decoding is its device side, sampling draws a token, speculative two
+rollout       3  prompts -> groups of completions; decoding and slots on the device; sampling draws a token, speculative two
 rewards/      4  completions -> rewards (scoring): a check for each kind; pool and worker run it, sandbox programs
 advantage     5  rewards -> advantages
 batch         6  sequences -> packed rows; explore and stages/minibatches put 1 to 6 together

@@ -62,6 +62,8 @@ FLAGS = {
     'it, or of this one',
   ),
 }
+# Fields of sampling that leave a part of the distribution out -> the value with which they do not.
+EVERYTHING = {'top_p': 1.0, 'top_k': 0, 'min_tokens': 0}
 USAGE = '--config=experiments/r1_zero.py, or --help'
 ORDER = '--config=FILE before its fields, and a section before the fields of it'
 VALID = {
@@ -204,6 +206,12 @@ def check_override(config: ConfigDict, name: str, value: str) -> None:
     some = next(field for field in known if field.startswith(f'{name}.'))
     raise ConfigError(f'{name}={value} is not possible; valid: one of its fields, such as {some}')
   if name not in known:
+    section, _, field = name.rpartition('.')
+    if field in EVERYTHING and _trains(config, section):
+      raise ConfigError(
+        f'{name}={value} is not possible in training, which takes log-probabilities of the whole distribution; valid: '
+        f'{EVERYTHING[field]}, which is so without it, or evaluate.{field}'
+      )
     raise ConfigError(f'{name}={value} is unknown; valid: {suggest(name, known)}')
   kind = config_path.get_type(name, config)
   try:
@@ -211,6 +219,15 @@ def check_override(config: ConfigDict, name: str, value: str) -> None:
   except (ValueError, TypeError) as error:
     valid = type_name(kind, known[name])
     raise ConfigError(f'{name}={value} is not possible; valid: {valid}') from error
+
+
+def _trains(config: ConfigDict, section: str) -> bool:
+  """Whether it is a section of reinforcement learning; one that continues another has few of its fields."""
+  there = config.get(section)
+  return isinstance(there, ConfigDict) and 'samples_per_prompt' in {
+    *there,
+    *getattr(there, 'few_need', {}),
+  }
 
 
 def _experiment(argv: Sequence[str]) -> str | None:

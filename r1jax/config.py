@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from r1jax import check_settings
 from r1jax.fields import ConfigError, check, type_name
 from r1jax.model import sizes, source
 from r1jax.model.sizes import ModelConfig
@@ -77,9 +78,11 @@ class MeshConfig:
         raise ValueError(
           f'{field}={size} is not possible; valid: at least 1, or -1 for all that remain'
         )
-    if list(sizes_.values()).count(-1) > 1:
+    rest = [field for field, size in sizes_.items() if size == -1]
+    if len(rest) > 1:
+      first, second, *_ = sorted(rest, key='fsdp'.__eq__)  # whose default it is comes last
       raise ValueError(
-        f'fsdp={self.fsdp} is not possible; valid: only one axis is -1, here {sizes_}'
+        f'{first}=-1 is not possible beside {second}=-1; valid: only one axis is -1, such as {first}=-1 and {second}=1'
       )
 
 
@@ -154,13 +157,34 @@ def resolve(config: Mapping) -> Experiment:
       raise ConfigError(f'{key} is missing; valid: {type_name(kind)}')
   name, seed, entries = (check(key, config[key], kind) for key, kind in PLAIN.items())
   stages = _stages(entries, config)
-  refuse_unknown(config, {*PLAIN, *PARTS, *(s.section for s in stages)}, '')
+  known = {*PLAIN, *PARTS, *(stage.section for stage in stages)}
+  refuse_unknown(
+    {k: v for k, v in config.items() if k in known or not _is_unused(k, config)}, known, ''
+  )
   parts = {part: build(cls, config.get(part, {}), part) for part, cls in PARTS.items()}
   experiment = made(Experiment, parts | {'name': name, 'seed': seed, 'stages': stages}, '')
-  _check_auto(experiment)
-  for stage in stages:
-    _check_model(experiment, stage)
+  check_settings.check(experiment)
   return experiment
+
+
+def _is_unused(key: str, config: Mapping) -> bool:
+  """Whether it is the section of a stage that is not in `stages`, where some were chosen on a command line."""
+  section, seen = config[key], {key}
+  while isinstance(section, Mapping) and section.get('continues'):
+    name = section['continues'] if section['continues'] in config else 'grpo'
+    if name in seen or name not in config:
+      return False
+    seen.add(name)
+    section = {**config[name], **section, 'continues': config[name].get('continues', '')}
+  return isinstance(section, Mapping) and any(_fits(cls(), section, key) for cls in KINDS.values())
+
+
+def _fits(cls: type, section: Mapping, where: str) -> bool:
+  try:
+    build(cls, section, where)
+  except ConfigError:
+    return False
+  return True
 
 
 def _stages(entries: tuple[str, ...], config: Mapping) -> tuple[Stage, ...]:
@@ -180,11 +204,12 @@ def _stages(entries: tuple[str, ...], config: Mapping) -> tuple[Stage, ...]:
       raise ConfigError(f'stages={entry!r} is not possible; valid: a name of its own, not {name!r}')
     section = name if name in config else kind
     if section not in config and _required(KINDS[kind]()):
-      raise ConfigError(f'stages={entry!r} has no settings; valid: a section {name!r} or {kind!r}')
+      valid = ' or '.join(repr(key) for key in dict.fromkeys((name, kind)))
+      raise ConfigError(f'stages={entry!r} has no settings; valid: a section {valid}')
     whole[name] = _whole(config.get(section, {}), section, kind, stages, whole)
     settings = build(KINDS[kind](), whole[name], section)
     stages[name] = Stage(name, kind, settings, section)
-    _check_continued(stages[name], stages)
+    check_settings.continued(stages[name], stages)
   return tuple(stages.values())
 
 
@@ -203,81 +228,6 @@ def _whole(
   return {**whole[name], **section}
 
 
-def _check_continued(stage: Stage, stages: Mapping[str, Stage]) -> None:
-  """Where one stage ends another can go on: the same problems and state, a whole rollout, further steps."""
-  name = getattr(stage.settings, 'continues', '')
-  if not name:
-    return
-  here, there = stage.settings, stages[name].settings
-  first, where = there.optimizer.steps, stage.section
-  if here.optimizer.steps <= first:
-    raise ConfigError(
-      f'{where}.steps={here.optimizer.steps} is not possible; valid: more than the {first} of {name}, which it goes '
-      'on from'
-    )
-  if (here.optimizer.schedule, there.optimizer.schedule) != ('constant', 'constant'):
-    raise ConfigError(
-      f"{where}.schedule={here.optimizer.schedule!r} is not possible; valid: 'constant', in {name} too, as the rate "
-      'would jump between them'
-    )
-  if first % here.updates_per_rollout:
-    raise ConfigError(
-      f'{where}.steps_per_rollout={here.steps_per_rollout} is not possible: {name} ends with step {first}; valid: what '
-      f'divides that, with inner_epochs={here.inner_epochs}'
-    )
-  if here.prompts_per_step != there.prompts_per_step:
-    raise ConfigError(
-      f'{where}.prompts_per_step={here.prompts_per_step} is not possible; valid: {there.prompts_per_step}, as in {name}'
-    )
-  if here.uses_reference != there.uses_reference:
-    raise ConfigError(
-      f'{where}.kl_weight={here.algorithm.kl_weight} is not possible: one of {where} and {name} measures KL against a '
-      'reference and the other does not; valid: kl and kl_weight that both have, or that neither has'
-    )
-
-
 def _required(cls: type) -> bool:
   """Whether a stage of this kind needs a section."""
   return any(field.default is dataclasses.MISSING for field in dataclasses.fields(cls))
-
-
-def _check_auto(experiment: Experiment) -> None:
-  """Size 'auto' needs a model to read."""
-  if experiment.model.size != AUTO:
-    return
-  path = experiment.init.path
-  try:
-    _ = experiment.model_config
-  except (ValueError, OSError) as error:
-    raise ConfigError(
-      f"init.path={path!r} is not possible with model.size='auto': {error}; valid: a directory with weights and "
-      'config.json'
-    ) from error
-
-
-def _check_model(experiment: Experiment, stage: Stage) -> None:
-  """What a stage generates or learns must fit into the model's context; drafts need a module that makes them."""
-  settings, size, prompt = stage.settings, experiment.model.size, experiment.prompt.longest
-  most = experiment.model_config.max_positions
-  if hasattr(settings, 'sampling') and prompt + settings.sampling.max_tokens > most:
-    if prompt >= most:
-      raise ConfigError(
-        f'prompt.longest={prompt} is not possible; valid: less than the context of {size}, {most} tokens'
-      )
-    raise ConfigError(
-      f'{stage.section}.max_tokens={settings.sampling.max_tokens} is not possible; valid: at most '
-      f'{most - prompt}, since {size} has a context of {most} tokens and prompt.longest={prompt} of them are '
-      'for the prompt'
-    )
-  if (
-    hasattr(settings, 'sampling')
-    and settings.sampling.speculative
-    and not experiment.model_config.mtp
-  ):
-    raise ConfigError(
-      f'{stage.section}.speculative=True is not possible: {size} has no module for multi-token prediction; valid: False'
-    )
-  if getattr(settings, 'longest', 0) > most:
-    raise ConfigError(
-      f'{stage.section}.longest={settings.longest} is not possible; valid: at most {most}, the context of {size}'
-    )

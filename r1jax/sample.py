@@ -206,6 +206,18 @@ def _ids_of(path: Path) -> set:
   return {json.loads(line)['id'] for line in whole[:end].decode('utf-8').split('\n') if line}
 
 
+def check_files(args) -> None:
+  """Raises ValueError for a file that cannot be read or written, before a checkpoint is loaded."""
+  if args.input and not Path(args.input).is_file():
+    raise ValueError(
+      f'--input={args.input} is not a file; valid: a .jsonl file of lines such as {EXAMPLE}'
+    )
+  if args.output and not Path(args.output).absolute().parent.is_dir():
+    raise ValueError(
+      f'--output={args.output} is in no folder; valid: a file in a folder that exists'
+    )
+
+
 def parse(argv: Sequence[str]) -> argparse.Namespace:
   """Arguments, without the program's name -> Namespace; exits with code 2 and a line on stderr."""
   parser = _parser()
@@ -253,6 +265,7 @@ def main(argv: Sequence[str]) -> int:
   """Arguments, without the program's name -> exit code: 0, 130 after Ctrl-C, 2 with a line on stderr."""
   args = parse(argv)
   try:
+    check_files(args)
     policy = open_checkpoint(args.checkpoint, args.template, args.prefill, mtp=args.speculative)
     if args.input:
       complete_file(policy, args)

@@ -63,4 +63,6 @@ def refuse_unknown(section: Mapping, known: set[str], where: str) -> None:
   for key in section:
     if key not in known:
       full = f'{where}.{key}' if where else key
+      if isinstance(section[key], Mapping):  # too much to be shown
+        raise ConfigError(f'{full} is a section that nothing reads; valid: {suggest(key, known)}')
       raise ConfigError(f'{full}={section[key]!r} is unknown; valid: {suggest(key, known)}')

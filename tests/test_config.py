@@ -147,8 +147,19 @@ def test_unknown_fields_are_named_with_their_neighbours():
     ('sead', 'seed'),
   ]:
     assert refusal({key: 1}) == f'{key}=1 is unknown; valid: {valid}'
-  # A section that no stage asks for.
-  assert refusal({'sft': base.sft().to_dict()}).startswith('sft=')
+
+
+def test_sections_of_stages_that_are_left_out_may_stay():
+  """--config.stages=('rl:grpo',) takes one stage of an experiment; whatever else the file has is not in its way."""
+  [only] = resolve(config({'stages': ('rl:grpo',)})).stages
+  assert only == resolve(config()).stages[1]
+  resolve(config({'sft': base.sft().to_dict(), 'out': base.export().to_dict()}))
+  continued = config({'stages': ('before:evaluate',)}, 'deepseek_v3')
+  assert continued['longer']['continues'] == 'rl' and len(continued['longer']) < 5
+  resolve(continued)
+  for section in ({'steps': 1}, base.sft().to_dict() | {'stepz': 1}, {'continues': 'other'}):
+    assert refusal({'other': section}).startswith('other is a section that nothing reads; valid: ')
+    assert '{' not in refusal({'other': section})
 
 
 def test_suggestions():
@@ -204,7 +215,10 @@ def test_possible_sampling():
 
 
 def test_two_axes_of_the_mesh_cannot_both_take_what_remains():
-  assert refusal({'mesh.data': -1}).startswith('mesh.fsdp=-1 is not possible; valid: only one axis')
+  valid = 'valid: only one axis is -1, such as data=-1 and fsdp=1'
+  assert refusal({'mesh.data': -1}) == f'mesh.data=-1 is not possible beside fsdp=-1; {valid}'
+  text = refusal({'mesh.data': -1, 'mesh.fsdp': 1, 'mesh.tensor': -1})
+  assert text.startswith('mesh.data=-1 is not possible beside tensor=-1; valid: only one axis')
 
 
 @pytest.mark.parametrize(
@@ -532,6 +546,47 @@ def test_auto_needs_a_model(tmp_path):
     ConfigError, match="^init.path=.* is not possible with model.size='auto': .*no weights"
   ):
     resolve(auto)
+  auto.init.path = ''
+  with pytest.raises(ConfigError) as caught:
+    resolve(auto)
+  assert str(caught.value) == (
+    "init.path='' is missing: model.size='auto' is what is there; valid: a directory with weights and config.json"
+  )
+
+
+@pytest.mark.parametrize('field', ['mtp_weight', 'balance_weight', 'bias_speed'])
+def test_what_the_model_has_not_is_not_weighted(field):
+  text = refusal({f'rl.{field}': 0.1}, size='tiny_dense')
+  what = 'module for multi-token prediction' if field == 'mtp_weight' else 'experts'
+  assert text == f'rl.{field}=0.1 is not possible: tiny_dense has no {what}; valid: 0.0'
+  for size in ('tiny_moe', 'deepseek_v3'):
+    resolve(config({f'rl.{field}': 0.1}, size=size))
+
+
+def test_reward_models_are_for_stages_that_there_are():
+  text = refusal({'preference_reward.stages': ('rl', 'rl2')})
+  assert text == (
+    "preference_reward.stages=('rl', 'rl2') is not possible: 'rl2' is no grpo stage; valid: some of rl, or () for all"
+  )
+  assert "'before' is no grpo stage" in refusal({'preference_reward.stages': ('before',)})
+  assert refusal({'preference_reward.stages': ('rl',)}, of=base_model).endswith(
+    'valid: (), as there is no grpo stage'
+  )
+  resolve(config({'preference_reward.stages': ('rl',)}))
+
+
+def test_two_exports_do_not_write_the_same_directory():
+  both = {'stages': ('pretrain:sft', 'one:export', 'two:export')}
+  text = refusal(both | {'export.path': 'there'}, of=base_model)
+  assert text.startswith(
+    "export.path='there' is not possible: one and two would both write it; valid: a section "
+  )
+  resolve(config(both, of=base_model))
+  own = {'one': {'path': 'there'}, 'two': {'path': './x/../there'}}
+  assert refusal(both | own, of=base_model).startswith(
+    "two.path='./x/../there' is not possible: one and "
+  )
+  resolve(config(both | own | {'two': {'path': 'elsewhere'}}, of=base_model))
 
 
 def test_speculative_decoding_needs_a_module_that_drafts():
@@ -556,5 +611,8 @@ def test_an_export_may_be_asked_for_without_a_section():
   stage = resolve(c).stages[-1]
   assert (stage.kind, stage.settings.path, stage.settings.dtype) == ('export', '', 'bfloat16')
   c.stages = (*c.stages, 'sft')
-  with pytest.raises(ConfigError, match="^stages='sft' has no settings; valid: a section 'sft'"):
+  with pytest.raises(ConfigError, match="^stages='sft' has no settings; valid: a section 'sft'$"):
+    resolve(c)
+  c.stages = (*c.stages[:-1], 'first:sft')
+  with pytest.raises(ConfigError, match="valid: a section 'first' or 'sft'$"):
     resolve(c)

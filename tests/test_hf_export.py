@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from r1jax.checkpoint import CheckpointError
 from r1jax.model import hf, hf_export
 from r1jax.stages import export as stage_export
 
@@ -208,5 +209,15 @@ def test_a_stage_writes_over_nothing(context, tmp_path):
   (tmp_path / 'model').mkdir()
   (tmp_path / 'model' / 'mine').write_text('')
   for _ in range(2):
-    with pytest.raises(FileExistsError, match='model exists and is not empty'):
+    with pytest.raises(
+      CheckpointError, match='^export: .* exists and is not empty; valid: a new dir'
+    ):
       stage_export.run(stage_export.Config(str(tmp_path / 'model')), STAGE, context)
+
+
+def test_a_place_that_went_away_since_it_was_looked_at_is_named(context, tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(
+    CheckpointError, match=r'^export: .*/file/model cannot be written: .*; valid: a new directory'
+  ):
+    stage_export.run(stage_export.Config(str(tmp_path / 'file' / 'model')), STAGE, context)

@@ -12,10 +12,13 @@ import sys
 import jax
 import pytest
 
-from experiments import base_model, r1_zero
-from r1jax import checks, command_line, main, tokenizer
+from experiments import base_model, evaluate, r1_zero
+from r1jax import check_data, checks, command_line, main, sample, tokenizer
 from r1jax.config import resolve
+from r1jax.evaluation.__main__ import main as score_anew
 from r1jax.fields import ConfigError
+from r1jax.problems.decontaminate import main as decontaminate
+from r1jax.stages.context import Context
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 R1_ZERO, BASE = '--config=experiments/r1_zero.py', '--config=experiments/base_model.py'
@@ -90,7 +93,15 @@ def test_compiles_are_seen(caplog):
       f'{r1_zero.SIZES}',
     ),
     ([R1_ZERO, '--config.rl.lerning_rate=1'], 'rl.lerning_rate=1 is unknown; valid: rl.learning_rate'),
-    ([R1_ZERO, '--config.rl.top_p=1'], 'rl.top_p=1 is unknown; valid: evaluate.top_p'),
+    (
+      [R1_ZERO, '--config.rl.top_p=0.9'],
+      'rl.top_p=0.9 is not possible in training, which takes log-probabilities of the whole distribution; valid: 1.0, '
+      'which is so without it, or evaluate.top_p',
+    ),
+    ([R1_ZERO, '--config.rl.top_k=5'], 'rl.top_k=5 is not possible in training, which takes log-probabilities of '),
+    ([f'{R1_ZERO}:deepseek_v3', '--config.longer.min_tokens=3'], 'longer.min_tokens=3 is not possible in training, '),
+    ([R1_ZERO, '--config.evaluate.top_k=x'], 'evaluate.top_k=x is not possible; valid: an integer'),
+    ([BASE, '--config.pretrain.top_k=5'], 'pretrain.top_k=5 is unknown; valid: '),
     ([R1_ZERO, '--config.r1.steps=1'], 'r1.steps=1 is unknown; valid: rl.steps'),
     ([R1_ZERO, '--config.sed=1'], 'sed=1 is unknown; valid: seed'),
     ([R1_ZERO, '--config.rl.steps=abc'], f'rl.steps=abc is not possible; valid: an integer, such as {STEPS}'),
@@ -191,15 +202,41 @@ def test_a_dry_run_starts_nothing(capsys, tmp_path):
     ([R1_ZERO, '--config.mesh.data=16'], 'mesh.data=16 is not possible: '),
     ([R1_ZERO, '--config.mesh.expert=3'], 'mesh.expert=3 is not possible: '),
     ([R1_ZERO, '--config.init.path=nowhere'], "init.path='nowhere' does not exist; valid: a directory "),
-    ([R1_ZERO, '--config.init.path='], "init.path='' does not exist; valid: a directory "),
+    (
+      [R1_ZERO, '--config.init.path='],
+      "init.tokenizer='' is missing: random weights (init.path='') need a tokenizer; valid: a directory with "
+      'tokenizer.json or tokenizer.model',
+    ),
+    ([f'{R1_ZERO}:auto'], "init.path='' is missing: model.size='auto' is what is there; valid: a directory with "),
     ([R1_ZERO, '--config.init.path=tests'], "init.path='tests' is not possible: tests: no weights; valid: a "),
     ([BASE, '--config.problems.source=no.jsonl'], "problems.source='no.jsonl', style='short' has no base text; "),
     ([BASE, '--config.pretrain.source=no.jsonl'], "pretrain.source='no.jsonl' is no file; valid: 'base_text'"),
     ([BASE, '--config.problems.count=9999'], 'problems.count=9999 is not possible; valid: 0 for all, or at most '),
+    ([R1_ZERO, '--config.problems.count=9999'], 'problems.count=9999 is not possible; valid: 0 for all, or at most '),
+    ([R1_ZERO, '--config.stages=("rl:grpo",)', '--config.problems.source=arithmetic', '--config.problems.numbers_max=2',
+      '--config.problems.numbers_min=2', '--config.problems.count=9999'],
+     'problems.count=9999 is not possible; valid: 0 for all, or at most 230, the problems that exist'),
+    ([R1_ZERO, '--config.problems.mixture=("countdown:1",)', '--config.problems.count=9999'],
+     'problems.count=9999 is not possible; valid: 0 for all, or at most '),
+    ([R1_ZERO, '--config.problems.mixture=("countdown:1", "no.jsonl:2")'],
+     "problems.mixture='no.jsonl:2': source='no.jsonl' is not a file; valid: a .jsonl file that exists"),
+    ([R1_ZERO, '--config.preference_reward.stages=("reasoning",)'],
+     "preference_reward.stages=('reasoning',) is not possible: 'reasoning' is no grpo stage; valid: some of rl"),
     ([BASE, '--config.problems.heldout_fraction=0'],
      "problems.source='countdown' is not possible: the heldout split of source='countdown' is empty"),
     ([BASE, '--config.prompt.longest=3'], 'prompt.longest=3 is not possible: no prompt is that short; valid: '),
     ([BASE, '--config.export.path=tests'], "export.path='tests' exists and is not empty; valid: a new "),
+    ([BASE, '--config.export.path=README.md'], "export.path='README.md' exists and is not empty; valid: a new "),
+    ([BASE, '--config.export.path=README.md/a/b'],
+     f"export.path='README.md/a/b' is not possible: {ROOT}/README.md is a file; valid: "),
+    ([BASE, '--config.export.path=/proc/nowhere/a'],
+     "export.path='/proc/nowhere/a' is not possible: /proc cannot be written to: "),
+    ([BASE, '--config.stages=("pretrain:sft", "one:export", "two:export")', '--config.export.path=there'],
+     "export.path='there' is not possible: one and two would both write it; valid: "),
+    ([BASE, '--config.pretrain.learn_prompt=False', '--config.pretrain.longest=3'],
+     'pretrain.longest=3 is not possible: every text is cut off within its prompt, and nothing is learned; valid: at '),
+    (['--config=experiments/preference.py', '--config.safety.longest=3'],
+     'safety.longest=3 is not possible: no comparison is that short; valid: at least '),
     ([BASE, '--replay_step=1'], '--replay_step=1 is not possible: base_model-tiny_moe has no stage that samples; '),
     ([R1_ZERO, '--replay_step=1'], '--replay_step=1 is not possible: no rollouts of step 1 in '),
     ([R1_ZERO, '--replay_step=rl:1'], '--replay_step=1 is not possible: no rollouts of step 1 in '),
@@ -228,6 +265,8 @@ def test_a_broken_line_of_problems_is_named(refused, tmp_path, line, text):
     BASE, f'--config.problems.source={path}', f'--config.pretrain.source={_texts(tmp_path)}'
   )
   assert found.startswith(f"problems.source='{path}' is not possible: {path}:3: {text}")
+  assert found.endswith(' problems.broken=skip, which leaves such lines out')
+  assert found.count('; valid: ') == 1
 
 
 def test_a_file_of_problems_that_is_missing_or_empty(refused, tmp_path):
@@ -240,6 +279,42 @@ def test_a_file_of_problems_that_is_missing_or_empty(refused, tmp_path):
   path.write_text('{"prompt": "1 + 1 =", "answer": "2", "kind": "arithmetic"}')
   empty = '--config.problems.heldout_fraction=0'
   assert 'the heldout split of source=' in refused(BASE, source, texts, empty)
+
+
+def test_more_problems_than_a_file_has(refused, tmp_path):
+  path = tmp_path / 'problems.json'
+  path.write_text(json.dumps([{'prompt': '1 + 1 =', 'answer': '2', 'kind': 'arithmetic'}] * 1200))
+  found = refused(R1_ZERO, f'--config.problems.source={path}', '--config.problems.count=1201')
+  assert found.startswith('problems.count=1201 is not possible; valid: 0 for all, or at most 1200,')
+
+
+def test_benchmarks_need_no_held_out_problems(tmp_path):
+  config = evaluate.get_config('tiny')
+  config.problems.heldout_fraction = 0.0
+  context = checks.prepare(resolve(config), tmp_path / 'run', config)
+  assert context.experiment.problems.heldout_fraction == 0.0
+
+
+@pytest.mark.parametrize('learn_prompt, longest', [(False, 4), (False, 5), (True, 1)])
+def test_texts_have_room_for_what_is_learned(tmp_path, learn_prompt, longest):
+  """The shortest prompt that is written is BOS and four tokens: what follows is predicted from the fifth on."""
+  path = tmp_path / 'texts.jsonl'
+  rows = [{'prompt': '1 2 ' * n, 'completion': '3'} for n in (9, 1, 5)]
+  path.write_text('\n'.join(map(json.dumps, rows)))
+  config = base_model.get_config()
+  config.pretrain.source, config.pretrain.learn_prompt = str(path), learn_prompt
+  config.pretrain.longest = longest
+  experiment = resolve(config)
+  words = checks._tokenizer(experiment)
+  least = 1 if learn_prompt else 1 + len(words.encode(rows[1]['prompt']))
+  context = Context(experiment, tmp_path, None, words)
+  if longest >= least:
+    check_data.texts(experiment.stages[0], context)
+    return
+  with pytest.raises(
+    ConfigError, match=f'pretrain.longest={longest} .* valid: at least {least} tok'
+  ):
+    check_data.texts(experiment.stages[0], context)
 
 
 def test_a_broken_line_of_texts_is_named(refused, tmp_path):
@@ -268,6 +343,46 @@ def test_problems_without_end_are_not_all_made_to_be_checked():
   experiment = resolve(r1_zero.get_config('qwen2.5-1.5b'))
   assert experiment.problems.count == 300_000
   assert 0 < len(checks._some_problems(experiment, 'train')) < checks.SOME
+
+
+# Other commands
+
+
+@pytest.mark.parametrize(
+  'command, argv, text',
+  [
+    (sample.main, ['--checkpoint=no', '--input=/no.jsonl', '--output=x'], '--input=/no.jsonl is not a file; valid: a '),
+    (sample.main, ['--checkpoint=no', '--input=README.md', '--output=/no/x'], '--output=/no/x is in no folder; '),
+    (score_anew, ['/no'], "DIR=/no has no settings.json; valid: the folder of an evaluation in a run, such as runs/"),
+    (decontaminate, ['--train', '/no', '--against', '/no', '--out', 'x'], "--train='/no' is not a file; valid: one "),
+    (decontaminate, ['--train', 'README.md', '--against', '/no', '--out', 'x'],
+     "--against='/no' is not a file; valid: one in .jsonl, .json, .parquet, or a folder of benchmarks"),
+    (decontaminate, ['--train', 'README.md', '--against', 'tests', '--out', '/no/x'], "--out='/no/x' is in no folder"),
+  ],
+  ids=lambda x: ' '.join(x) if isinstance(x, list) else '',
+)  # fmt: skip
+def test_an_argument_that_names_nothing(capsys, command, argv, text):
+  assert command(argv) == 2
+  error = capsys.readouterr().err
+  assert error.removeprefix('error: ').startswith(text) and error.count('\n') == 1
+
+
+def test_folders_of_evaluations_are_looked_at_before_anything_is_scored(tmp_path, capsys):
+  (tmp_path / 'settings.json').write_text('{"folder": "x"}')
+  for argument, text in [
+    ('--against=/no', '--against=/no has no scores.json; valid: the folder of an evaluation'),
+    ('--folder=/no', "--folder=/no is not a folder; valid: that of the benchmarks' files"),
+  ]:
+    assert score_anew([str(tmp_path), argument]) == 2
+    assert capsys.readouterr().err.startswith(f'error: {text}')
+  assert [p.name for p in tmp_path.iterdir()] == ['settings.json']
+
+
+@pytest.mark.parametrize('name', ['', '.checkpoints', '.verifiers'])
+def test_the_help_of_a_benchmark_says_how_it_is_started(name):
+  command = [sys.executable, '-m', f'r1jax.bench{name}', '--help']
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  assert done.stdout.startswith(f'usage: python -m r1jax.bench{name} [-h] '), done.stderr
 
 
 # A run, started again
@@ -359,6 +474,7 @@ def test_a_checkpoint_of_another_model_is_refused(run_of, refused, tmp_path):
     ([R1_ZERO, '--config.rl.lerning_rate=1'], 'rl.lerning_rate=1 is unknown; valid: rl.learning_rate'),
     ([R1_ZERO, '--config.rl.samples_per_prompt=1'], 'rl.samples_per_prompt=1 is not possible; valid: '),
     ([BASE, '--config.prompt.longest=3'], 'prompt.longest=3 is not possible: no prompt is that short; '),
+    ([R1_ZERO, '--config.problems.count=99999'], 'problems.count=99999 is not possible; valid: 0 for all, or at most '),
   ],
 )  # fmt: skip
 def test_a_wrong_config_costs_seconds_and_no_compile(tmp_path, argv, text):

@@ -110,7 +110,9 @@ def bounds(case: Case, measured: dict) -> list[str]:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = argparse.ArgumentParser(
+    prog='python -m r1jax.bench', description=__doc__.splitlines()[0]
+  )
   parser.add_argument('size', choices=('small', 'large'))
   parser.add_argument('--side', choices=tuple(SIDES), help='measure this one only')
   args = parser.parse_args()

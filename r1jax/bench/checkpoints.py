@@ -112,7 +112,9 @@ def describe(found: dict[str, dict]) -> list[str]:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = argparse.ArgumentParser(
+    prog='python -m r1jax.bench.checkpoints', description=__doc__.splitlines()[0]
+  )
   parser.add_argument('--side', choices=tuple(SIDES), help='measure this one only')
   parser.add_argument('--of', nargs=2, help='directories to read and to write, in this process')
   args = parser.parse_args()

@@ -97,7 +97,9 @@ def describe(name: str, known: list[float | None], measured: tuple) -> str:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = argparse.ArgumentParser(
+    prog='python -m r1jax.bench.verifiers', description=__doc__.splitlines()[0]
+  )
   parser.add_argument('files', nargs='+', help='.jsonl files')
   parser.add_argument('--repeat', type=int, default=5, help='rounds that are timed (default: 5)')
   args = parser.parse_args()

@@ -32,6 +32,7 @@ def main(argv: Sequence[str]) -> int:
   parser.add_argument('--allow-unsandboxed', action='store_true', help=risk)
   args = parser.parse_args(argv)
   try:
+    check_folders(args)
     settings = json.loads((args.dir / scoring.SETTINGS).read_text())
     if warning := unsandboxed_warning(args.allow_unsandboxed):
       print(warning, file=sys.stderr)
@@ -45,6 +46,22 @@ def main(argv: Sequence[str]) -> int:
     print('error:', error, file=sys.stderr)
     return 2
   return 0
+
+
+def check_folders(args) -> None:
+  """Raises ValueError for an argument that is no such folder, before anything is scored."""
+  scored = 'the folder of an evaluation in a run, such as runs/evaluate-tiny-seed0/evaluate'
+  if not (args.dir / scoring.SETTINGS).is_file():
+    raise ValueError(f'DIR={args.dir} has no {scoring.SETTINGS}; valid: {scored}')
+  if args.against and not (args.against / scoring.SCORES).is_file():
+    raise ValueError(
+      f'--against={args.against} has no {scoring.SCORES}; valid: {scored}, once `python -m r1jax.evaluation` has '
+      'scored it'
+    )
+  if args.folder and not args.folder.is_dir():
+    raise ValueError(
+      f"--folder={args.folder} is not a folder; valid: that of the benchmarks' files"
+    )
 
 
 def compared(before: Mapping, after: Mapping) -> list[str]:

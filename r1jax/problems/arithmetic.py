@@ -21,15 +21,24 @@ def generate(cfg: ProblemsConfig) -> list[Problem]:
   A small range is enumerated whole, a larger one is drawn `count` times from the seed.
   """
   sizes = range(cfg.numbers_min, cfg.numbers_max + 1)
-  chains = sum(cfg.max_number**size * 4 ** (size - 1) for size in sizes)
-  if chains <= _ENUMERATE:
+  if is_enumerated(cfg):
     return take(_problems(_enumerate(sizes, cfg.max_number), cfg, 0), cfg.count, cfg.seed)
   if not cfg.count:
     raise ValueError(
-      f'count=0 means all, but {chains} chains of up to {cfg.numbers_max} numbers up to '
+      f'count=0 means all, but {_chains(cfg)} chains of up to {cfg.numbers_max} numbers up to '
       f'{cfg.max_number} are too many to enumerate; valid: a number of problems, such as 4096'
     )
   return enough(_problems(_draw(cfg, sizes), cfg, cfg.count), cfg.count)
+
+
+def is_enumerated(cfg: ProblemsConfig) -> bool:
+  """Whether all problems there are, are made before `count` of them are taken."""
+  return _chains(cfg) <= _ENUMERATE
+
+
+def _chains(cfg: ProblemsConfig) -> int:
+  sizes = range(cfg.numbers_min, cfg.numbers_max + 1)
+  return sum(cfg.max_number**size * 4 ** (size - 1) for size in sizes)
 
 
 def _enumerate(sizes: range, max_number: int) -> Iterator[tuple]:

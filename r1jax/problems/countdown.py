@@ -34,18 +34,27 @@ def generate(cfg: ProblemsConfig) -> list[Problem]:
   """
   rng = random.Random(cfg.seed)
   sizes = range(cfg.numbers_min, cfg.numbers_max + 1)
-  multisets = sum(math.comb(cfg.max_number + size - 1, size) for size in sizes)
-  if multisets <= _ENUMERATE and cfg.numbers_max <= _ENUMERATE_SIZE:
+  if is_enumerated(cfg):
     pairs = _enumerate(sizes, cfg.max_number, cfg.max_target)
     return take(
       [_problem(i, *pair, cfg.style, rng) for i, pair in enumerate(pairs)], cfg.count, cfg.seed
     )
   if not cfg.count:
     raise ValueError(
-      f'count=0 means all, but {multisets} multisets of up to {cfg.numbers_max} numbers up to '
+      f'count=0 means all, but {_multisets(cfg)} multisets of up to {cfg.numbers_max} numbers up to '
       f'{cfg.max_number} are too many to enumerate; valid: a number of problems, such as 4096'
     )
   return _draw(cfg, sizes, rng)
+
+
+def is_enumerated(cfg: ProblemsConfig) -> bool:
+  """Whether all problems there are, are made before `count` of them are taken."""
+  return _multisets(cfg) <= _ENUMERATE and cfg.numbers_max <= _ENUMERATE_SIZE
+
+
+def _multisets(cfg: ProblemsConfig) -> int:
+  sizes = range(cfg.numbers_min, cfg.numbers_max + 1)
+  return sum(math.comb(cfg.max_number + size - 1, size) for size in sizes)
 
 
 def _enumerate(sizes: range, max_number: int, max_target: int) -> Iterator[tuple]:

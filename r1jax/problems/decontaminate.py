@@ -23,6 +23,7 @@ from typing import TypeVar
 
 from r1jax.evaluation import benchmarks
 from r1jax.problems import files, layouts
+from r1jax.problems.problem import HUB, SUFFIXES
 
 T = TypeVar('T')
 NGRAM = 10  # words
@@ -111,6 +112,20 @@ def decontaminate(
   return removed, total
 
 
+def check_files(args) -> None:
+  """Raises ValueError for an argument that names no file, before any is read."""
+  for name, sources in (('train', args.train), ('against', args.against)):
+    for source in sources:
+      folder = name == 'against' and Path(source).is_dir()
+      if not folder and not HUB.fullmatch(source) and not Path(source).is_file():
+        more = ', or a folder of benchmarks' if name == 'against' else ''
+        raise ValueError(
+          f'--{name}={source!r} is not a file; valid: one in {", ".join(SUFFIXES)}{more}'
+        )
+  if not Path(args.out).absolute().parent.is_dir():
+    raise ValueError(f'--out={args.out!r} is in no folder; valid: a file in a folder that exists')
+
+
 def main(argv: list[str] | None = None) -> int:
   """Prints how many rows touch each evaluation file, then the rows that were removed."""
   parser = argparse.ArgumentParser(prog='r1jax.problems.decontaminate', description=main.__doc__)
@@ -124,6 +139,7 @@ def main(argv: list[str] | None = None) -> int:
   if args.ngram < 1:
     parser.error(f'--ngram={args.ngram} is not possible; valid: at least 1, such as {NGRAM}')
   try:
+    check_files(args)
     against = evaluation_files(args.against)
     removed, total = decontaminate(args.train, against, args.out, args.ngram)
   except (OSError, ValueError) as error:

@@ -13,10 +13,14 @@ Row = tuple[int, object]  # a number from 1, and the bytes of a line or a record
 _SHOWN = 5  # broken lines that are named
 
 
+class BrokenLine(ValueError):
+  """A line that is no problem; the message begins with `file:line`."""
+
+
 def read(cfg: ProblemsConfig) -> list[Problem]:
   """config -> the problems of the file `source`; a problem's id is the number of its line, item or row, from 1.
 
-  Blank lines are skipped and further fields ignored. Raises FileNotFoundError, or ValueError with `file:line` for the
+  Blank lines are skipped and further fields ignored. Raises FileNotFoundError, ValueError, or BrokenLine with the
   first broken line and the number of all; where cfg.broken is 'skip' they are printed and left out.
   """
   problems, broken, cause = [], [], None
@@ -29,7 +33,7 @@ def read(cfg: ProblemsConfig) -> list[Problem]:
   total = len(problems) + len(broken)
   if broken and cfg.broken == 'fatal':
     more = f' (one of {len(broken)} broken lines of {total})' if len(broken) > 1 else ''
-    raise ValueError(broken[0] + more) from cause
+    raise BrokenLine(broken[0] + more) from cause
   if broken:
     listed = '\n  '.join(broken[:_SHOWN])
     print(f'{cfg.source}: {len(broken)} of {total} lines are broken and left out:\n  {listed}')

@@ -108,7 +108,13 @@ def load(cfg: 'ProblemsConfig', split: str, load_one: Loader) -> tuple['Problem'
   found = []
   for index, (text, part) in enumerate(zip(cfg.mixture, parts(cfg))):
     made = entry(text)
-    found += [_placed(problem, index, made) for problem in load_one(part, split)]
+    try:
+      some = load_one(part, split)
+    except (FileNotFoundError, ValueError) as error:
+      if not str(error).startswith('source='):
+        raise
+      raise type(error)(f'mixture={text!r}: {error}') from error
+    found += [_placed(problem, index, made) for problem in some]
   return tuple(found)
 
 

@@ -183,5 +183,5 @@ def _place_of(line: bytes) -> tuple[int, int]:
 
 
 def _save(path: Path, rows: list[dict]) -> None:
-  """For whoever wants to look or to score them anew, and for a second start."""
+  """For whoever wants to look, and for a second start."""
   generations.append_rows(path, rows)

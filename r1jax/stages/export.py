@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jax
 
-from r1jax.checkpoint import on_any_process
+from r1jax.checkpoint import CheckpointError, on_any_process
 from r1jax.config import AUTO, Stage
 from r1jax.model import hf, source, weights
 from r1jax.model.hf_folder import check_free
@@ -40,9 +40,22 @@ class Config:
 
 
 def run(cfg: Config, stage: Stage, context: Context) -> dict:
-  """Writes context.params() -> the stage's result."""
+  """Writes context.params() -> the stage's result. Raises CheckpointError where the directory cannot be written."""
   started = time.time()
   directory = Path(cfg.path) if cfg.path else context.folder(stage) / 'model'
+  try:
+    _write(cfg, stage, context, directory)
+  except (FileExistsError, NotADirectoryError, PermissionError) as error:  # since it was looked at
+    text = str(error)
+    if '; valid: ' not in text:
+      text += '; valid: a new directory, in a folder that can be written to'
+    raise CheckpointError(f'{stage.name}: {directory} cannot be written: {text}') from error
+  print(f'{stage.name}: written to {directory}', flush=True)
+  return {'steps': 0, 'seconds': time.time() - started, 'path': str(directory)}
+
+
+def _write(cfg: Config, stage: Stage, context: Context, directory: Path) -> None:
+  """Writes the directory, unless a start before this one has done so."""
   begun = is_begun(context.folder(stage), directory)
   if not begun:
     check_free(directory)
@@ -52,8 +65,6 @@ def run(cfg: Config, stage: Stage, context: Context) -> dict:
       context.params(), described(context), directory, context.tokenizer, dtype=cfg.dtype, mtp=cfg.mtp,
       shard_bytes=int(cfg.shard_gb * 1e9), texts={'README.md': card(context)},
     )  # fmt: skip
-  print(f'{stage.name}: written to {directory}', flush=True)
-  return {'steps': 0, 'seconds': time.time() - started, 'path': str(directory)}
 
 
 def described(context: Context) -> ModelConfig:
