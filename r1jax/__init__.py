@@ -7,7 +7,7 @@ config        ConfigDict -> frozen dataclasses, with sections and fields; what i
 stages/       grpo, sft, preference, evaluate, export: one file a stage
 problems/     1  Countdown, arithmetic, files and their layouts, mixtures; the text of the tiny base models
 prompts       2  a problem -> the tokens that the policy continues, with tokenizer and chat (chat templates)
-rollout       3  prompts -> groups of completions; decoding and slots on the device; sampling draws a token, speculative two
+rollout       3  prompts -> groups of completions; decoding, slots: its device side; sampling draws a token
 rewards/      4  completions -> rewards (scoring): a check for each kind; pool and worker run it, sandbox programs
 advantage     5  rewards -> advantages
 batch         6  sequences -> packed rows; explore and stages/minibatches put 1 to 6 together
