@@ -15,6 +15,7 @@ from r1jax.rewards.maths import answer_of, check, closed_form, units
 from r1jax.rewards.maths.answer import read
 from r1jax.rewards.maths.exact import TooLarge, exact
 from r1jax.rewards.maths.expr import parse
+from r1jax.rewards.maths.numeric import numeric
 from r1jax.rewards.maths.operators import plain
 from r1jax.rewards.maths.reals import same_set
 from r1jax.rewards.maths.structure import Many, Value
@@ -362,3 +363,12 @@ def test_no_text_takes_long_or_raises(text):
   with Pool(1) as pool:
     found = pool.check(pairs)
     assert pool.errors == 0 and all(v.outcome != 'timeout' for v in found)
+
+
+def test_what_is_an_integer_but_for_the_last_digits_is_rounded_to_it():
+  """sqrt(2)^2 - 2 and its negative, of which rounding makes one smaller than 0."""
+  root = Op('root', (Num(Fraction(2)), Num(Fraction(2))))
+  zero = Op('sub', (Op('mul', (root, root)), Num(Fraction(2))))
+  for expr in (zero, Op('neg', (zero,))):
+    for name in ('floor', 'ceil'):
+      assert numeric(Op(name, (expr,)), {}, 50, True) == 0

@@ -13,8 +13,8 @@ _UNSURE = 10  # digits
 SLOW = frozenset(('fact', 'binom', 'zeta', 'Gamma', 'erf', 'erfc', 'Li'))  # with many digits
 
 _WHOLE = {
-  'floor': lambda x: _settled(x) or mpmath.floor(x),
-  'ceil': lambda x: _settled(x) or mpmath.ceil(x),
+  'floor': lambda x: mpmath.floor(_settled(x)),
+  'ceil': lambda x: mpmath.ceil(_settled(x)),
   'abs': abs,
   'neg': lambda x: -x,
   'sgn': mpmath.sign,
@@ -70,9 +70,9 @@ def _checked(found, complex_: bool):
 
 
 def _settled(x):
-  """The integer that it is, but for the last digits."""
+  """The integer that it is but for the last digits, if it is one; else itself."""
   nearest = mpmath.nint(x)
-  return nearest if abs(x - nearest) < mpmath.mpf(10) ** (_UNSURE - mpmath.mp.dps) else None
+  return nearest if abs(x - nearest) < mpmath.mpf(10) ** (_UNSURE - mpmath.mp.dps) else x
 
 
 def _quotient(value: Fraction):
