@@ -53,10 +53,10 @@ def watch_checks() -> dict[str, list]:
 
   seen: dict[str, list] = {'drawn': [], 'checked': []}
 
-  def draw(iterator, original=ProblemIterator.next):
-    problems = original(iterator)
-    seen['drawn'] += [problem.id for problem in problems]
-    return problems
+  def draw(iterator, original=ProblemIterator.next_places):
+    places = original(iterator)
+    seen['drawn'] += [iterator.source[place].id for place in places]
+    return places
 
   def scores(scoring, original=Scoring.scores):
     seen['checked'] += [
@@ -64,7 +64,7 @@ def watch_checks() -> dict[str, list]:
     ]
     return original(scoring)
 
-  ProblemIterator.next, Scoring.scores = draw, scores
+  ProblemIterator.next_places, Scoring.scores = draw, scores
   return seen
 
 
