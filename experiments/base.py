@@ -96,6 +96,9 @@ def grpo() -> ConfigDict:
     language_weight=0.0,  # of the share of the thought that is in the wanted language; R1-Zero: none, R1: used
     language='',  # the wanted language, such as en or zh; problems may have their own (details['language'])
     speculative=False,  # two tokens a step where the draft of the MTP module is kept
+    top_p=1.0,  # as top_k and min_tokens nothing else in training, which takes the whole distribution
+    top_k=0,
+    min_tokens=0,
     overlong_buffer=0,  # tokens before max_tokens over which DAPO's penalty grows, 0: a fifth of max_tokens
     continues='',  # the grpo stage before it, whose optimizer, reference, data and steps go on here; '': a new start
   )

@@ -17,7 +17,8 @@ def attention(
   are grouped over key heads (GQA). Scores and softmax are fp32. An empty interval gives the mean of v.
   """
   batch, heads, queries, width = q.shape
-  block = min(_QUERY_BLOCK, max(_SCORES // (heads * k.shape[2]), 8))
+  most = max(_SCORES // (heads * k.shape[2]), 8)
+  block = min(_QUERY_BLOCK, 1 << most.bit_length() - 1)
   if queries > block:
     return _in_query_blocks(q, k, v, lo, hi, scale, block)
   groups = k.shape[1]

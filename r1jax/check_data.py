@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import itertools
 import math
 import re
 import sys
@@ -15,6 +14,7 @@ from r1jax.checkpoint import CheckpointError
 from r1jax.config import Experiment, Stage
 from r1jax.evaluation.benchmarks import named, there
 from r1jax.fields import ConfigError
+from r1jax.model.hf_folder import check_free
 from r1jax.preference import KINDS
 from r1jax.problems import Problem, ProblemsConfig
 from r1jax.problems import texts as texts_lib
@@ -25,8 +25,6 @@ from r1jax.rewards.language import SCRIPTS
 from r1jax.rewards.learned import described, judge
 from r1jax.stages import export, preference, sft
 from r1jax.stages.context import Context
-
-SOME = 1000  # texts and comparisons that are looked at
 
 
 @contextlib.contextmanager
@@ -135,7 +133,7 @@ def texts(stage: Stage, context: Context) -> None:
   with points_to(f'{section}.source', cfg.source, 'base_text or a .jsonl file'):
     found = texts_lib.load(cfg.source, experiment.problems, experiment.prompt.template)
   uncut, least = dataclasses.replace(cfg, longest=sys.maxsize - 1), math.inf
-  for pair in itertools.islice(found, SOME):
+  for pair in found:
     learned = np.flatnonzero(sft.example(*pair, context.tokenizer, uncut).mask)
     least = min(least, learned[0] + 1 if learned.size else math.inf)
     if least <= cfg.longest:
@@ -149,7 +147,7 @@ def comparisons(stage: Stage, context: Context) -> None:
   cfg, least = stage.settings, math.inf
   with points_to(f'{stage.section}.source', cfg.source, 'a .jsonl file'):
     found = preference.read(cfg.source, cfg.kind)
-  for record in found[:SOME]:
+  for record in found:
     comparison = preference.compare(record, cfg.kind, context)
     least = min(least, max(map(len, comparison.texts)))
     if least <= cfg.longest:
@@ -167,9 +165,8 @@ def free_path(stage: Stage, context: Context) -> None:
   """A stage can write a new directory there. Raises ConfigError."""
   key, path = f'{stage.section}.path', Path(stage.settings.path)
   with points_to(key, str(path), 'a new directory, in a folder that can be written to'):
-    taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
-    if taken and not export.is_begun(context.folder(stage), path):
-      raise ConfigError(f'{key}={str(path)!r} exists and is not empty; valid: a new directory')
+    if not export.is_begun(context.folder(stage), path):
+      check_free(path)
     parent = next(p for p in path.absolute().parents if p.exists())
     if not parent.is_dir():
       raise NotADirectoryError(f'{parent} is a file')

@@ -123,13 +123,11 @@ def _reward_models(experiment: 'Experiment') -> None:
   """The stages that have reward models are stages of reinforcement learning."""
   named = experiment.preference_reward.stages
   there = [stage.name for stage in experiment.stages if stage.kind == 'grpo']
-  for name in named:
+  for name in named if there else ():
     if name not in there:
-      valid = (
-        f'some of {", ".join(there)}, or () for all' if there else '(), as there is no grpo stage'
-      )
       raise ConfigError(
-        f'preference_reward.stages={named!r} is not possible: {name!r} is no grpo stage; valid: {valid}'
+        f'preference_reward.stages={named!r} is not possible: {name!r} is no grpo stage; valid: some of '
+        f'{", ".join(there)}, or () for all'
       )
 
 

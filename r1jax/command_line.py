@@ -44,7 +44,8 @@ Stop it at any time; the same command goes on where it was.
 
 exit codes
   0   finished
-  1   failed: the gradient was not finite in three steps in a row, or there is a traceback
+  1   failed: the gradient was not finite in three steps in a row, a checkpoint or an export could not be read or
+      written, checks of answers cannot run here, or there is a traceback
   2   a config or command that cannot be run; nothing was started
   75  stopped by SIGTERM, after everything was saved
   130 stopped by Ctrl-C: the same command goes on from the last checkpoint
@@ -62,8 +63,6 @@ FLAGS = {
     'it, or of this one',
   ),
 }
-# Fields of sampling that leave a part of the distribution out -> the value with which they do not.
-EVERYTHING = {'top_p': 1.0, 'top_k': 0, 'min_tokens': 0}
 USAGE = '--config=experiments/r1_zero.py, or --help'
 ORDER = '--config=FILE before its fields, and a section before the fields of it'
 VALID = {
@@ -110,7 +109,16 @@ def parse(argv: Sequence[str]) -> Command:
     raise ConfigError(f'--config is missing; valid: {USAGE}')
   if not isinstance(values.config, ConfigDict):  # where there is no file, it is an object of errors
     load(values['config'].config_filename)
+  _leave_out(values.config, load(values['config'].config_filename))
   return Command(values.config, values.workdir, values.dry_run, _replay(values.replay_step))
+
+
+def _leave_out(config: ConfigDict, file: ConfigDict) -> None:
+  """Takes out the sections of the stages that the file has and the command line has not chosen."""
+  parts = lambda c: {part for entry in c.get('stages', ()) for part in str(entry).split(':')}
+  with config.unlocked():
+    for section in (parts(file) - parts(config)) & set(config):
+      del config[section]
 
 
 def _replay(text: str | None) -> tuple[str, int] | None:
@@ -206,12 +214,6 @@ def check_override(config: ConfigDict, name: str, value: str) -> None:
     some = next(field for field in known if field.startswith(f'{name}.'))
     raise ConfigError(f'{name}={value} is not possible; valid: one of its fields, such as {some}')
   if name not in known:
-    section, _, field = name.rpartition('.')
-    if field in EVERYTHING and _trains(config, section):
-      raise ConfigError(
-        f'{name}={value} is not possible in training, which takes log-probabilities of the whole distribution; valid: '
-        f'{EVERYTHING[field]}, which is so without it, or evaluate.{field}'
-      )
     raise ConfigError(f'{name}={value} is unknown; valid: {suggest(name, known)}')
   kind = config_path.get_type(name, config)
   try:
@@ -219,15 +221,6 @@ def check_override(config: ConfigDict, name: str, value: str) -> None:
   except (ValueError, TypeError) as error:
     valid = type_name(kind, known[name])
     raise ConfigError(f'{name}={value} is not possible; valid: {valid}') from error
-
-
-def _trains(config: ConfigDict, section: str) -> bool:
-  """Whether it is a section of reinforcement learning; one that continues another has few of its fields."""
-  there = config.get(section)
-  return isinstance(there, ConfigDict) and 'samples_per_prompt' in {
-    *there,
-    *getattr(there, 'few_need', {}),
-  }
 
 
 def _experiment(argv: Sequence[str]) -> str | None:

@@ -157,34 +157,11 @@ def resolve(config: Mapping) -> Experiment:
       raise ConfigError(f'{key} is missing; valid: {type_name(kind)}')
   name, seed, entries = (check(key, config[key], kind) for key, kind in PLAIN.items())
   stages = _stages(entries, config)
-  known = {*PLAIN, *PARTS, *(stage.section for stage in stages)}
-  refuse_unknown(
-    {k: v for k, v in config.items() if k in known or not _is_unused(k, config)}, known, ''
-  )
+  refuse_unknown(config, {*PLAIN, *PARTS, *(stage.section for stage in stages)}, '')
   parts = {part: build(cls, config.get(part, {}), part) for part, cls in PARTS.items()}
   experiment = made(Experiment, parts | {'name': name, 'seed': seed, 'stages': stages}, '')
   check_settings.check(experiment)
   return experiment
-
-
-def _is_unused(key: str, config: Mapping) -> bool:
-  """Whether it is the section of a stage that is not in `stages`, where some were chosen on a command line."""
-  section, seen = config[key], {key}
-  while isinstance(section, Mapping) and section.get('continues'):
-    name = section['continues'] if section['continues'] in config else 'grpo'
-    if name in seen or name not in config:
-      return False
-    seen.add(name)
-    section = {**config[name], **section, 'continues': config[name].get('continues', '')}
-  return isinstance(section, Mapping) and any(_fits(cls(), section, key) for cls in KINDS.values())
-
-
-def _fits(cls: type, section: Mapping, where: str) -> bool:
-  try:
-    build(cls, section, where)
-  except ConfigError:
-    return False
-  return True
 
 
 def _stages(entries: tuple[str, ...], config: Mapping) -> tuple[Stage, ...]:
@@ -194,7 +171,7 @@ def _stages(entries: tuple[str, ...], config: Mapping) -> tuple[Stage, ...]:
   stages: dict[str, Stage] = {}
   whole: dict[
     str, Mapping
-  ] = {}  # the section of each stage, with what it takes from the one that it continues
+  ] = {}  # section of each stage, with what it has from the one that it continues
   for entry in entries:
     name, _, kind = entry.partition(':')
     kind = kind or name

@@ -1,6 +1,7 @@
 """Several processes that run one program, one on each host: how they find each other, how arrays cross.
 
-What lies on the host is the same on each of them; devices hold their parts. All of them call these functions together.
+What lies on the host is the same on each of them, once they have told each other (gather); devices hold their parts.
+All of them call these functions together.
 """
 
 import importlib.util

@@ -141,7 +141,7 @@ def _training(experiment: Experiment, settings, mesh) -> list[str]:
     f'  step       {sequences} sequences in up to {shape.micro_batches} micro-batches of {shape.rows} rows x '
     f'{shape.row} tokens; {settings.optimizer.steps:,} steps',
     f'  state      {sum(parts.values()) + gradient:.2f} GiB a device: {listed}',
-    '             not counted: activations, logits of a block of rows, temporaries of the compiler',
+    '             not counted: activations, logits of some tokens, temporaries of the compiler',
     f'  update     traced: {len(jax.tree.leaves(traced[0]))} arrays of state, metrics {", ".join(sorted(traced[1]))}',
   ]
 

@@ -139,7 +139,7 @@ class _Queue:
     held = (prompt[s // self.group] + self.length[s] for s in live)
     return max(self.shapes.width if self.started < len(self.length) else 1, *held, 1)
 
-  def make_room(self, slots: slots_lib.Slots) -> decoding.Slots:
+  def make_room(self, slots: slots_lib.Slots) -> slots_lib.Slots:
     """Halve the rows while the live ones fit, once nobody waits; make columns free for a chunk."""
     if self.started == len(self.length):
       for rows in self.shapes.rows:

@@ -208,7 +208,7 @@ def _ids_of(path: Path) -> set:
 
 def check_files(args) -> None:
   """Raises ValueError for a file that cannot be read or written, before a checkpoint is loaded."""
-  if args.input and not Path(args.input).is_file():
+  if args.input and (not Path(args.input).exists() or Path(args.input).is_dir()):
     raise ValueError(
       f'--input={args.input} is not a file; valid: a .jsonl file of lines such as {EXAMPLE}'
     )

@@ -149,17 +149,23 @@ def test_unknown_fields_are_named_with_their_neighbours():
     assert refusal({key: 1}) == f'{key}=1 is unknown; valid: {valid}'
 
 
-def test_sections_of_stages_that_are_left_out_may_stay():
-  """--config.stages=('rl:grpo',) takes one stage of an experiment; whatever else the file has is not in its way."""
-  [only] = resolve(config({'stages': ('rl:grpo',)})).stages
+def test_sections_of_stages_that_are_left_out_are_left_out():
+  """--config.stages=('rl:grpo',) takes one stage; what the file has for the others is not in its way."""
+  parse = lambda size, stages: (
+    command_line.parse(
+      ['main', f'--config=experiments/r1_zero.py:{size}', f'--config.stages={stages}']
+    ).config
+  )
+  [only] = resolve(parse('tiny_moe', '("rl:grpo",)')).stages
   assert only == resolve(config()).stages[1]
-  resolve(config({'sft': base.sft().to_dict(), 'out': base.export().to_dict()}))
-  continued = config({'stages': ('before:evaluate',)}, 'deepseek_v3')
-  assert continued['longer']['continues'] == 'rl' and len(continued['longer']) < 5
-  resolve(continued)
-  for section in ({'steps': 1}, base.sft().to_dict() | {'stepz': 1}, {'continues': 'other'}):
-    assert refusal({'other': section}).startswith('other is a section that nothing reads; valid: ')
-    assert '{' not in refusal({'other': section})
+  assert [s.name for s in resolve(parse('deepseek_v3', '("before:evaluate",)')).stages] == [
+    'before'
+  ]
+  for section in ({}, base.export().to_dict(), base.evaluate().to_dict(), {'continues': 'name'}):
+    assert refusal({'exprot': section}).startswith(
+      'exprot is a section that nothing reads; valid: '
+    )
+    assert '{' not in refusal({'exprot': section})
 
 
 def test_suggestions():
@@ -340,7 +346,7 @@ def test_at_most_60_fields_for_r1_zero():
 
 # Constants that make an algorithm what its name says, or that its stage refuses or has no use for.
 NOT_SET = {
-  'grpo': {'ratio', 'advantage', 'average', 'surrogate', 'sampler_cap', 'kl_in_reward', 'top_p', 'top_k', 'min_tokens'},
+  'grpo': {'ratio', 'advantage', 'average', 'surrogate', 'sampler_cap', 'kl_in_reward'},
   'sft': {'sample_every', 'reference_every'}, 'preference': {'mtp_weight', 'reference_every'},
 }  # fmt: skip
 
@@ -569,20 +575,19 @@ def test_reward_models_are_for_stages_that_there_are():
     "preference_reward.stages=('rl', 'rl2') is not possible: 'rl2' is no grpo stage; valid: some of rl, or () for all"
   )
   assert "'before' is no grpo stage" in refusal({'preference_reward.stages': ('before',)})
-  assert refusal({'preference_reward.stages': ('rl',)}, of=base_model).endswith(
-    'valid: (), as there is no grpo stage'
-  )
+  resolve(config({'preference_reward.stages': ('rl',)}, of=base_model))  # where nothing has rewards
   resolve(config({'preference_reward.stages': ('rl',)}))
 
 
 def test_two_exports_do_not_write_the_same_directory():
-  both = {'stages': ('pretrain:sft', 'one:export', 'two:export')}
+  both = {'stages': ('pretrain:sft', 'evaluate', 'one:export', 'two:export')}
   text = refusal(both | {'export.path': 'there'}, of=base_model)
   assert text.startswith(
     "export.path='there' is not possible: one and two would both write it; valid: a section "
   )
   resolve(config(both, of=base_model))
   own = {'one': {'path': 'there'}, 'two': {'path': './x/../there'}}
+  own |= {'stages': (*both['stages'], 'export')}
   assert refusal(both | own, of=base_model).startswith(
     "two.path='./x/../there' is not possible: one and "
   )

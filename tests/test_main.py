@@ -95,8 +95,7 @@ def test_compiles_are_seen(caplog):
     ([R1_ZERO, '--config.rl.lerning_rate=1'], 'rl.lerning_rate=1 is unknown; valid: rl.learning_rate'),
     (
       [R1_ZERO, '--config.rl.top_p=0.9'],
-      'rl.top_p=0.9 is not possible in training, which takes log-probabilities of the whole distribution; valid: 1.0, '
-      'which is so without it, or evaluate.top_p',
+      'rl.top_p=0.9 is not possible in training, which takes log-probabilities of the whole distribution; valid: 1.0',
     ),
     ([R1_ZERO, '--config.rl.top_k=5'], 'rl.top_k=5 is not possible in training, which takes log-probabilities of '),
     ([f'{R1_ZERO}:deepseek_v3', '--config.longer.min_tokens=3'], 'longer.min_tokens=3 is not possible in training, '),
@@ -225,8 +224,8 @@ def test_a_dry_run_starts_nothing(capsys, tmp_path):
     ([BASE, '--config.problems.heldout_fraction=0'],
      "problems.source='countdown' is not possible: the heldout split of source='countdown' is empty"),
     ([BASE, '--config.prompt.longest=3'], 'prompt.longest=3 is not possible: no prompt is that short; valid: '),
-    ([BASE, '--config.export.path=tests'], "export.path='tests' exists and is not empty; valid: a new "),
-    ([BASE, '--config.export.path=README.md'], "export.path='README.md' exists and is not empty; valid: a new "),
+    ([BASE, '--config.export.path=tests'], "export.path='tests' is not possible:  "),
+    ([BASE, '--config.export.path=README.md'], "export.path='README.md' is not possible:  "),
     ([BASE, '--config.export.path=README.md/a/b'],
      f"export.path='README.md/a/b' is not possible: {ROOT}/README.md is a file; valid: "),
     ([BASE, '--config.export.path=/proc/nowhere/a'],

@@ -85,7 +85,7 @@ class ModelConfig:
   param_dtype: str = 'float32'
   compute_dtype: str = 'float32'
   remat: str = 'none'  # 'none', 'block' or 'dots'
-  logits_chunk: int = 4096  # tokens whose logits exist at once
+  logits_chunk: int = 4096  # tokens of a shard whose logits exist at once
 
   def axis_sizes(self) -> dict[str, int]:
     """Logical axis name -> size, for the weights' specs."""

@@ -43,28 +43,32 @@ def run(cfg: Config, stage: Stage, context: Context) -> dict:
   """Writes context.params() -> the stage's result. Raises CheckpointError where the directory cannot be written."""
   started = time.time()
   directory = Path(cfg.path) if cfg.path else context.folder(stage) / 'model'
-  try:
-    _write(cfg, stage, context, directory)
-  except (FileExistsError, NotADirectoryError, PermissionError) as error:  # since it was looked at
-    text = str(error)
-    if '; valid: ' not in text:
-      text += '; valid: a new directory, in a folder that can be written to'
-    raise CheckpointError(f'{stage.name}: {directory} cannot be written: {text}') from error
+  begun = is_begun(context.folder(stage), directory)
+  if not on_any_process(begun and directory.exists() and any(directory.iterdir())):
+    params = context.params()
+    try:
+      _write(cfg, stage, context, directory, params, begun)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+      # It was looked at before the run, and has changed since.
+      text = str(error)
+      if '; valid: ' not in text:
+        text += '; valid: a new directory, in a folder that can be written to'
+      raise CheckpointError(f'{stage.name}: {directory} cannot be written: {text}') from error
   print(f'{stage.name}: written to {directory}', flush=True)
   return {'steps': 0, 'seconds': time.time() - started, 'path': str(directory)}
 
 
-def _write(cfg: Config, stage: Stage, context: Context, directory: Path) -> None:
-  """Writes the directory, unless a start before this one has done so."""
-  begun = is_begun(context.folder(stage), directory)
+def _write(
+  cfg: Config, stage: Stage, context: Context, directory: Path, params, begun: bool
+) -> None:
+  """begun: by a start before this one, which has noted the directory as its own."""
   if not begun:
     check_free(directory)
     _begin(context.folder(stage), directory)
-  if not on_any_process(begun and directory.exists() and any(directory.iterdir())):
-    hf.export(
-      context.params(), described(context), directory, context.tokenizer, dtype=cfg.dtype, mtp=cfg.mtp,
-      shard_bytes=int(cfg.shard_gb * 1e9), texts={'README.md': card(context)},
-    )  # fmt: skip
+  hf.export(
+    params, described(context), directory, context.tokenizer, dtype=cfg.dtype, mtp=cfg.mtp,
+    shard_bytes=int(cfg.shard_gb * 1e9), texts={'README.md': card(context)},
+  )  # fmt: skip
 
 
 def described(context: Context) -> ModelConfig:
