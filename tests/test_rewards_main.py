@@ -123,7 +123,7 @@ def test_references_that_cannot_be_read_are_named(write, capsys):
 def test_what_hangs_raises_or_kills_is_named(write, capsys, monkeypatch):
   data = pathlib.Path(__file__).parent / 'data'
   monkeypatch.setenv('PYTHONPATH', str(data))
-  monkeypatch.setattr(command, 'checks', lambda _: {'math': Check('bad_checks', 1.0)})
+  monkeypatch.setattr(command, 'checks', lambda _: {'math': Check('bad_checks', 4.0)})
   maths = {'kind': 'math', 'prompt': '?', 'answer': '1'}
   texts = ('right a', 'sleep 99', 'fail here', 'die')
   path = write(
@@ -135,7 +135,7 @@ def test_what_hangs_raises_or_kills_is_named(write, capsys, monkeypatch):
   assert main([path, '--workers', '2']) == 1
   *said, count, _, raised = capsys.readouterr().out.splitlines()
   assert said == [
-    f'{path}:2: timeout for None (not done in 1.0 s)',
+    f'{path}:2: timeout for None (not done in 4.0 s)',
     f"{path}:3: unparseable for None (the check raised KeyError('here'))",
     f'{path}:4: timeout for None (quarantined: killed two workers (exit status -11))',
     f"{path}:5: unparseable for None (the check raised KeyError('too'))",
