@@ -1,5 +1,6 @@
 """`python -m r1jax.rewards FILE.jsonl`."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -7,7 +8,7 @@ import pytest
 
 from r1jax.rewards import __main__ as command
 from r1jax.rewards.__main__ import main, read
-from r1jax.rewards.checks import Check
+from r1jax.rewards.checks import CHECKS, Check
 
 GOOD = {'kind': 'countdown', 'prompt': '3 5 7 = 22', 'answer': '22', 'numbers': [3, 5, 7]}
 RIGHT, WRONG = '<answer>3*5+7</answer>', '<answer>3+5+7</answer>'
@@ -160,5 +161,8 @@ def test_a_file_that_is_empty_or_missing(write, capsys, tmp_path):
 
 
 @pytest.mark.parametrize('name', ['countdown', 'math'])
-def test_the_corpora_agree(name):
+def test_the_corpora_agree(name, monkeypatch):
+  """Budgets are those of a busy machine: the first check by sympy also imports it."""
+  slow = {kind: dataclasses.replace(check, seconds=60.0) for kind, check in CHECKS.items()}
+  monkeypatch.setattr(command, 'checks', lambda _: slow)
   assert main([str(pathlib.Path(__file__).parent / 'data' / f'adversarial_{name}.jsonl')]) == 0
