@@ -43,7 +43,7 @@ def tiny(c):
   c.rl.steps_per_rollout = 1
   c.rl.prompts_per_step = 16
   c.rl.max_tokens = 256
-  c.rl.micro_batch = 4096
+  c.rl.micro_batch = 2048
   c.rl.format_weight = 0.1
   c.rl.learning_rate = 5e-4
   c.rl.schedule = 'cosine'

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import itertools
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ from r1jax.slots import Prompts, Slots, constrain, empty_slots
 
 CHUNK = 16  # tokens decoded before the host looks
 PROMPT_BLOCK = 16  # prompt widths are rounded up to this
-FEWEST_ROWS = 32  # a shard's rows are not halved below this
+FEWEST_ROWS = 8  # a shard's rows are not halved below this
 PROMPTS_AT_ONCE = 16  # prompts that every device of a mesh holds while rows begin with them
 
 
@@ -61,7 +60,7 @@ class SamplingConfig:
 @dataclasses.dataclass(frozen=True)
 class Shapes:
   """The shapes a rollout may use: prompts, samples of each, the prompts' width, rows in falling and cache columns
-  in rising order.
+  in rising order. Where rows have been halved before, the smallest caches are left out: each pair is a program.
   """
 
   prompts: int
@@ -70,11 +69,15 @@ class Shapes:
   rows: tuple[int, ...]
   columns: tuple[int, ...]
 
+  def columns_of(self, rows: int) -> tuple[int, ...]:
+    """Columns that a cache of so many rows may have."""
+    return self.columns[min(self.rows.index(rows), len(self.columns) - 1) :]
+
 
 def shapes_of(prompts: int, group: int, longest: int, how: SamplingConfig, ways: int = 1) -> Shapes:
   """Prompts, samples of each, longest prompt in tokens, shards that rows are split into -> Shapes.
 
-  Rows halve down to 32 a shard; columns grow by half each time, up to prompt and completion.
+  Rows halve down to 8 a shard; columns grow by half each time, up to prompt and completion.
   """
   width = -(-longest // PROMPT_BLOCK) * PROMPT_BLOCK
   rows = [-(-min(prompts * group, how.slots or prompts * group) // ways) * ways]
@@ -240,7 +243,7 @@ def warm_up(
     with jax.set_mesh(mesh) if mesh else contextlib.nullcontext():  # a thread starts without one
       _compile(w, prompts, cfg, shapes, how, eos, rows, columns)
 
-  sizes = list(itertools.product(shapes.rows, shapes.columns))
+  sizes = [(rows, columns) for rows in shapes.rows for columns in shapes.columns_of(rows)]
   at_once = 2 if jax.process_count() == 1 else 1  # hosts run in one order
   with ThreadPoolExecutor(at_once) as pool:
     for start in range(0, len(sizes), at_once):
@@ -263,6 +266,6 @@ def _compile(w, prompts, cfg, shapes, how, eos, rows, columns):
 def next_shapes(shapes: Shapes, rows: int, columns: int) -> list[tuple[int, int]]:
   """(rows, columns) that slots may be rearranged to in one move: the same, half the rows, the next columns."""
   moves = [(rows, columns)]
-  moves += [(r, columns) for r in shapes.rows if r < rows][:1]
+  moves += [(r, max(columns, shapes.columns_of(r)[0])) for r in shapes.rows if r < rows][:1]
   moves += [(rows, c) for c in shapes.columns if c > columns][:1]
   return moves

@@ -145,7 +145,8 @@ class _Queue:
       for rows in self.shapes.rows:
         kept = mesh_lib.rows_kept(self.sample >= 0, rows) if rows < len(self.sample) else None
         if kept is not None:
-          slots = self._rearrange(slots, kept, self.columns)
+          columns = max(self.columns, self.shapes.columns_of(rows)[0])
+          slots = self._rearrange(slots, kept, columns)
     while self.column + CHUNK > self.columns:
       wider = self._used() + CHUNK > self.columns
       columns = next(c for c in self.shapes.columns if c > self.columns) if wider else self.columns

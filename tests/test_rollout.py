@@ -433,8 +433,11 @@ def test_rows_that_do_not_fit_their_shard_are_not_halved(mesh_of):
 def test_shapes_by_hand():
   how = SamplingConfig(max_tokens=256)
   shapes = shapes_of(prompts=16, group=8, longest=20, how=how)
-  assert shapes == Shapes(16, 8, 32, rows=(128, 64, 32), columns=(64, 96, 144, 224, 304))
-  assert shapes_of(4, 8, 7, SamplingConfig(max_tokens=16)) == Shapes(4, 8, 16, (32,), (48,))
+  assert shapes == Shapes(16, 8, 32, rows=(128, 64, 32, 16, 8), columns=(64, 96, 144, 224, 304))
+  assert shapes.columns_of(128) == shapes.columns
+  assert shapes.columns_of(32) == (144, 224, 304)
+  assert shapes_of(32, 8, 20, how).columns_of(8) == (304,)
+  assert shapes_of(4, 8, 7, SamplingConfig(max_tokens=16)) == Shapes(4, 8, 16, (32, 16, 8), (48,))
   slots = dataclasses.replace(how, slots=60)
   assert shapes_of(16, 8, 20, slots, ways=8).rows == (64,)
 

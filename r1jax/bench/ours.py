@@ -45,7 +45,7 @@ class Run:
     self.state = state_lib.init(
       policy, jax.random.key(0), self.model, rule, master=False, reference=True
     )
-    self.shape = batch_shape(case.prompts * case.group, case.prompt + case.new_tokens, 4096)
+    self.shape = batch_shape(case.prompts * case.group, case.prompt + case.new_tokens, 1056)
     eos = end_tokens(self.tokenizer)
     decoding.warm_up(self.state.policy, self.model, self.shapes, self.how, eos)
 

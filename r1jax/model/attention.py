@@ -7,7 +7,7 @@ from flax import struct
 import kernels
 from r1jax.mesh import shard
 from r1jax.model import cache as cache_lib
-from r1jax.model.layers import rms_norm, rotate, yarn_mscale
+from r1jax.model.layers import project, rms_norm, rotate, yarn_mscale
 from r1jax.model.sizes import ModelConfig
 from r1jax.model.weights import Weight
 
@@ -87,20 +87,29 @@ def attend(w: Gqa | Mla, x: jax.Array, view: View, cfg: ModelConfig, past=None):
 
 
 def _gqa(w: Gqa, x, view, cfg, past):
-  dtype = x.dtype
 
-  def project(weight, bias, norm):
-    y = jnp.einsum('btd,dnh->bnth', x, weight.astype(dtype))
-    y = y if bias is None else y + bias.astype(dtype)[:, None]
+  def heads(weight, bias, norm):
+    y = project(weight, x)
+    y = y if bias is None else y + bias.astype(x.dtype)
     y = y if norm is None else rms_norm(norm, y, cfg.norm_eps)
-    return shard(y, 'batch', 'act_heads', None, None)
+    return _heads_first(y)
 
-  q = rotate(project(w.q, w.q_bias, w.q_norm), view.angles, cfg.rope.interleaved)
-  k = rotate(project(w.k, w.k_bias, w.k_norm), view.angles, cfg.rope.interleaved)
-  v = project(w.v, w.v_bias, None)
+  q = rotate(heads(w.q, w.q_bias, w.q_norm), view.angles, cfg.rope.interleaved)
+  k = rotate(heads(w.k, w.k_bias, w.k_norm), view.angles, cfg.rope.interleaved)
+  v = heads(w.v, w.v_bias, None)
   whole = (k, v) if past is None else cache_lib.write(past, (k, v), view.column)
   out = kernels.attention(q, *whole, view.lo, view.hi, cfg.head_dim**-0.5)
-  return jnp.einsum('bnth,nhd->btd', out, w.o.astype(dtype)), (k, v), whole
+  return _output(w, out), (k, v), whole
+
+
+def _heads_first(x: jax.Array) -> jax.Array:
+  """[B, T, N, H] -> [B, N, T, H], heads over the mesh."""
+  return shard(jnp.swapaxes(x, 1, 2), 'batch', 'act_heads', None, None)
+
+
+def _output(w: Gqa | Mla, x: jax.Array) -> jax.Array:
+  """[B, N, T, H] of all heads -> [B, T, D]."""
+  return project(w.o, jnp.swapaxes(x, 1, 2), inner=2)
 
 
 def softmax_scale(cfg: ModelConfig) -> float:
@@ -111,11 +120,11 @@ def softmax_scale(cfg: ModelConfig) -> float:
 
 def _mla_inputs(w: Mla, x, view, cfg):
   """x -> q without position [B, N, T, nope], q rotated [B, N, T, rope], latent and rotated key in one [B, 1, T, C]."""
-  dtype, m = x.dtype, cfg.mla
-  low = x if w.q_a is None else rms_norm(w.q_norm, x @ w.q_a.astype(dtype), LATENT_EPS)
-  q = shard(jnp.einsum('btq,qnh->bnth', low, w.q_b.astype(dtype)), 'batch', 'act_heads', None, None)
+  m = cfg.mla
+  low = x if w.q_a is None else rms_norm(w.q_norm, project(w.q_a, x), LATENT_EPS)
+  q = _heads_first(project(w.q_b, low))
   q_nope, q_rope = jnp.split(q, [m.nope], axis=-1)
-  latent, k_rope = jnp.split(x @ w.kv_a.astype(dtype), [m.kv_latent], axis=-1)
+  latent, k_rope = jnp.split(project(w.kv_a, x), [m.kv_latent], axis=-1)
   latent = rms_norm(w.kv_norm, latent, LATENT_EPS)
   k_rope = rotate(k_rope[:, None], view.angles, cfg.rope.interleaved)
   q_rope = rotate(q_rope, view.angles, cfg.rope.interleaved)
@@ -128,14 +137,12 @@ def _mla(w: Mla, x, view, cfg, past):
   m = cfg.mla
   q_nope, q_rope, entry = _mla_inputs(w, x, view, cfg)
   latent, k_rope = jnp.split(entry[:, 0], [m.kv_latent], axis=-1)
-  kv = shard(
-    jnp.einsum('btc,cnh->bnth', latent, w.kv_b.astype(x.dtype)), 'batch', 'act_heads', None, None
-  )
+  kv = _heads_first(project(w.kv_b, latent))
   k_nope, v = jnp.split(kv, [m.nope], axis=-1)
   k_rope = jnp.broadcast_to(k_rope[:, None], (*k_nope.shape[:3], m.rope))
   q, k = jnp.concatenate([q_nope, q_rope], axis=-1), jnp.concatenate([k_nope, k_rope], axis=-1)
   out = kernels.attention(q, k, v, view.lo, view.hi, softmax_scale(cfg))
-  return jnp.einsum('bnth,nhd->btd', out, w.o.astype(x.dtype)), (entry,), (entry,)
+  return _output(w, out), (entry,), (entry,)
 
 
 def _mla_absorbed(w: Mla, x, view, cfg, past):
@@ -148,4 +155,4 @@ def _mla_absorbed(w: Mla, x, view, cfg, past):
   context = kernels.attention(q, keys, keys, view.lo, view.hi, softmax_scale(cfg))
   context = context[..., : m.kv_latent]
   out = jnp.einsum('bntc,cnh->bnth', context, up_v)
-  return jnp.einsum('bnth,nhd->btd', out, w.o.astype(dtype)), (entry,), (keys,)
+  return _output(w, out), (entry,), (keys,)

@@ -25,15 +25,21 @@ def mlp_spec(axis: str = 'mlp') -> Mlp:
   return Mlp(Weight(f'embed {axis}'), Weight(f'embed {axis}'), Weight(f'{axis} embed'))
 
 
-def swiglu(w: Mlp, x: jax.Array) -> jax.Array:
-  """x [B, T, D] -> down(silu(gate(x)) * up(x)) [B, T, D].
+def project(w: jax.Array, x: jax.Array, inner: int = 1) -> jax.Array:
+  """x [*rows, *inner], w [*inner, *outer] -> [*rows, *outer], in x's type.
 
-  In products of two matrices: XLA's CPU backend would copy x transposed for the gradient of one with more axes.
+  One product of two matrices: of one with more axes XLA's CPU backend makes a transposed copy, of the weights in every
+  step that decodes and of x for the gradient.
   """
-  rows, dtype = x.reshape(-1, x.shape[-1]), x.dtype
-  hidden = jax.nn.silu(rows @ w.gate.astype(dtype)) * (rows @ w.up.astype(dtype))
-  hidden = shard(hidden.reshape(*x.shape[:-1], -1), 'batch', None, 'act_mlp')
-  return (hidden.reshape(len(rows), -1) @ w.down.astype(dtype)).reshape(x.shape)
+  w, rows = w.astype(x.dtype), x.shape[: x.ndim - inner]
+  x = x.reshape(-1, math.prod(w.shape[:inner]))
+  return (x @ w.reshape(x.shape[-1], -1)).reshape(*rows, *w.shape[inner:])
+
+
+def swiglu(w: Mlp, x: jax.Array) -> jax.Array:
+  """x [B, T, D] -> down(silu(gate(x)) * up(x)) [B, T, D]."""
+  hidden = jax.nn.silu(project(w.gate, x)) * project(w.up, x)
+  return project(w.down, shard(hidden, 'batch', None, 'act_mlp'))
 
 
 def rms_norm(scale: jax.Array, x: jax.Array, eps: float) -> jax.Array:
