@@ -206,7 +206,7 @@ def _decode(w, slots, live, cfg, how, eos, chunk: int):
 
   blank = jnp.zeros((live.shape[0], chunk))
   start = (slots, live, blank.astype(jnp.int32), blank, jnp.int32(0))
-  slots, _, tokens, logprob, steps = jax.lax.while_loop(more, one, start)
+  slots, _, tokens, logprob, steps = cache_lib.while_loop(more, one, start)
   return slots, tokens, logprob, steps
 
 

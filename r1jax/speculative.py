@@ -12,6 +12,7 @@ import numpy as np
 from flax import struct
 
 from r1jax import sampling
+from r1jax.model import cache as cache_lib
 from r1jax.model.cache import Cache
 from r1jax.model.mtp import mtp_step
 from r1jax.model.transformer import forward, logits
@@ -85,7 +86,7 @@ def decode(w, slots, live, cfg, how, eos, chunk: int):
     none,
     jnp.int32(0),
   )
-  slots, _, tokens, logprob, drawn, accepted, steps = jax.lax.while_loop(more, one, start)
+  slots, _, tokens, logprob, drawn, accepted, steps = cache_lib.while_loop(more, one, start)
   return slots, tokens, logprob, steps, drawn, accepted
 
 

@@ -5,6 +5,8 @@ column, and the keys a query may see are the interval [column - position, column
 rows by one token or by two: there, every row has a column of its own.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -67,3 +69,22 @@ def shift(cache: Cache, used: jax.Array, columns: int) -> Cache:
 
   column = cache.column if own else jnp.asarray(used, jnp.int32)
   return Cache(jax.tree.map(leaf, cache.entries), column)
+
+
+def while_loop(more: Callable, one: Callable, start: tuple) -> tuple:
+  """jax.lax.while_loop over tuples whose first part has a `cache`.
+
+  A layer's cache of one key head is carried as [B, S, H]. XLA's CPU backend takes such an axis out of products, and a
+  cache that was carried with it would be written twice and copied four times in every step.
+  """
+
+  def carried(state, shape):
+    first, *rest = state
+    return first.replace(
+      cache=first.cache.replace(entries=jax.tree.map(shape, first.cache.entries))
+    ), *rest
+
+  fold = lambda x: x[:, 0] if x.ndim == 4 and x.shape[1] == 1 else x
+  unfold = lambda x: x[:, None] if x.ndim == 3 else x
+  step = lambda state: carried(one(carried(state, unfold)), fold)
+  return carried(jax.lax.while_loop(more, step, carried(start, fold)), unfold)
