@@ -99,6 +99,7 @@ def grpo() -> ConfigDict:
     top_p=1.0,  # as top_k and min_tokens nothing else in training, which takes the whole distribution
     top_k=0,
     min_tokens=0,
+    sampler_cap=2.0,  # of old / sampler probabilities, with a sampler_correction
     overlong_buffer=0,  # tokens before max_tokens over which DAPO's penalty grows, 0: a fifth of max_tokens
     continues='',  # the grpo stage before it, whose optimizer, reference, data and steps go on here; '': a new start
   )
@@ -127,10 +128,10 @@ def grpo() -> ConfigDict:
   c.clip_low = NUMBER()  # the ratio is clipped to [1 - clip_low, 1 + clip_high]; grpo: 0.2
   c.clip_high = NUMBER()  # R1, first RL stage: 10; not printed for R1-Zero
   c.dual_clip = NUMBER()  # bound on the loss where the advantage is negative, 0: off; verl: 3
-  c.kl = TEXT()  # estimator in the loss: k2, k3, none; grpo: k3
+  c.kl = TEXT()  # estimator: k2 or k3 in the loss, k1 in the reward, none; grpo: k3
   c.kl_weight = NUMBER()  # R1-Zero: 0.001
   c.entropy_weight = NUMBER()  # of an entropy bonus; R1-Zero: none
-  c.sampler_correction = TEXT()  # none, truncate (importance weights up to 2), mask
+  c.sampler_correction = TEXT()  # none, truncate (importance weights up to sampler_cap), mask
   c.overlong = TEXT()  # completions that are cut off: keep, filter, penalty, filter+penalty
   c.dynamic_sampling = config_dict.placeholder(
     bool

@@ -12,9 +12,8 @@ OVERLONG = ('keep', 'filter', 'penalty', 'filter+penalty')
 class Algorithm:
   """From rewards to a loss.
 
-  advantage: a kind of advantage.py. ratio ... sampler_cap: see ObjectiveConfig. kl_in_reward: kl_weight * k1 is
-  taken from the reward, and nothing is added to the loss. overlong: completions that were cut off are learned as
-  they are (keep), not learned (filter), or lose up to 1 of their reward near the limit (penalty).
+  advantage: a kind of advantage.py. ratio ... sampler_cap: see ObjectiveConfig. overlong: completions that were cut
+  off are learned as they are (keep), not learned (filter), or lose up to 1 of their reward near the limit (penalty).
   dynamic_sampling: groups of equal rewards are drawn anew. Raises ValueError for what is not possible.
   """
 
@@ -27,7 +26,6 @@ class Algorithm:
   dual_clip: float = 0.0
   kl: str = 'none'
   kl_weight: float = 0.0
-  kl_in_reward: bool = False
   entropy_weight: float = 0.0
   sampler_correction: str = 'none'
   sampler_cap: float = 2.0
@@ -40,14 +38,17 @@ class Algorithm:
       raise impossible('advantage', self.advantage, ', '.join(advantage_lib.KINDS))
     if self.overlong not in OVERLONG:
       raise impossible('overlong', self.overlong, ', '.join(OVERLONG))
-    if self.kl_in_reward and self.kl != 'none':
-      raise impossible('kl', self.kl, 'none with kl_in_reward=True')
-    if self.kl_weight and self.kl == 'none' and not self.kl_in_reward:
-      raise impossible('kl_weight', self.kl_weight, "0 with kl='none' and kl_in_reward=False")
+    if self.kl_weight and self.kl == 'none':
+      raise impossible('kl_weight', self.kl_weight, "0 with kl='none'")
     if self.dynamic_sampling and self.advantage == 'batch':
       raise impossible(
         'dynamic_sampling', True, "False with advantage='batch', which has no groups"
       )
+
+  @property
+  def kl_in_reward(self) -> bool:
+    """Whether kl_weight * k1 of each token is taken from the reward."""
+    return self.kl == 'k1'
 
   @property
   def needs_reference(self) -> bool:
@@ -80,10 +81,10 @@ ALGORITHMS = {
   ),
   # arXiv 2402.14740: REINFORCE of the whole sequence, so tokens are summed; max_tokens only scales the loss.
   # The paper has one update a rollout, where the ratio is 1 and the clip does nothing.
-  'rloo': Algorithm('leave_one_out', average='constant', kl_weight=0.03, kl_in_reward=True),
+  'rloo': Algorithm('leave_one_out', average='constant', kl='k1', kl_weight=0.03),
   # arXiv 2501.03262: the weight of the KL is not in the paper's formulas; R1's is used. The mean over tokens is
   # that of the authors' OpenRLHF.
-  'reinforce_pp': Algorithm('batch', average='token', kl_weight=0.001, kl_in_reward=True),
+  'reinforce_pp': Algorithm('batch', average='token', kl='k1', kl_weight=0.001),
   'reinforce_pp_baseline': Algorithm('group_then_batch', average='token', kl='k2', kl_weight=0.001),
 }  # fmt: skip
 

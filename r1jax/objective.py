@@ -17,7 +17,7 @@ CHOICES = {
   'ratio': ('token', 'sequence'),
   'surrogate': ('clip', 'weight'),
   'average': ('sequence', 'token', 'constant'),
-  'kl': ('k2', 'k3', 'none'),
+  'kl': ('k1', 'k2', 'k3', 'none'),
   'sampler_correction': ('none', 'truncate', 'mask'),
 }
 
@@ -33,7 +33,8 @@ class ObjectiveConfig:
   ratio: of each token, or the sequence's geometric mean (GSPO). surrogate: min(ratio A, clipped ratio A), or the
   clipped ratio as a constant weight of A log pi (CISPO). average: see `denominator`. clip_low, clip_high: the
   ratio is clipped to [1 - clip_low, 1 + clip_high]. dual_clip: c of the loss's bound -A c where A < 0; 0 is off.
-  kl: estimator of KL(pi || reference). kl_in_reward: it is taken from the reward, and only measured here.
+  kl: estimator of KL(pi || reference), k2 and k3 in the loss. k1 is taken from the reward and only measured here: its
+  gradient does not depend on the reference.
   sampler_correction: what is done about old and sampler log-probabilities that differ by more than a factor of
   sampler_cap. max_tokens: the longest completion possible.
   Raises ValueError for values that are not possible.
@@ -47,16 +48,12 @@ class ObjectiveConfig:
   dual_clip: float = 0.0
   kl: str = 'k3'
   kl_weight: float = 0.001
-  kl_in_reward: bool = False
   entropy_weight: float = 0.0
   sampler_correction: str = 'none'
   sampler_cap: float = 2.0
   max_tokens: int = 1
 
   def __post_init__(self):
-    if self.kl == 'k1':
-      why = 'k1 is a reward only, see kl_in_reward: its gradient does not depend on the reference'
-      raise impossible('kl', 'k1', f'{", ".join(CHOICES["kl"])} ({why})')
     for field, valid in CHOICES.items():
       if getattr(self, field) not in valid:
         raise impossible(field, getattr(self, field), ', '.join(valid))
@@ -75,12 +72,12 @@ class ObjectiveConfig:
   @property
   def uses_kl(self) -> bool:
     """Whether the loss has a KL."""
-    return self.kl != 'none' and self.kl_weight > 0
+    return self.kl in ('k2', 'k3') and self.kl_weight > 0
 
   @property
   def measures_kl(self) -> bool:
     """Whether the batch has the reference's log-probabilities."""
-    return self.uses_kl or (self.kl_in_reward and self.kl_weight > 0)
+    return self.kl != 'none' and self.kl_weight > 0
 
 
 def impossible(field: str, value, valid: str) -> ValueError:

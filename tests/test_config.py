@@ -60,7 +60,7 @@ IMPOSSIBLE = [
   ('rl.temperature', math.nan), ('rl.temperature', math.inf), ('rl.stop', ('</answer>', '')), ('rl.slots', -1),
   ('rl.accuracy_weight', -1.0), ('rl.accuracy_weight', math.inf), ('rl.format_weight', math.nan),
   ('rl.algorithm', 'ppo'), ('rl.clip_low', -0.1), ('rl.clip_high', math.nan), ('rl.dual_clip', 1.0),
-  ('rl.kl', 'k1'), ('rl.kl', 'k4'), ('rl.kl_weight', -1.0), ('rl.entropy_weight', -1.0),
+  ('rl.kl', 'k4'), ('rl.sampler_cap', 0.5), ('rl.kl_weight', -1.0), ('rl.entropy_weight', -1.0),
   ('rl.sampler_correction', 'clip'), ('rl.overlong', 'drop'), ('rl.reference_every', -1),
   ('rl.learning_rate', -1.0), ('rl.learning_rate', math.nan), ('rl.learning_rate', math.inf),
   ('rl.schedule', 'linear'), ('rl.warmup_steps', -1), ('rl.warmup_steps', 80), ('rl.weight_decay', -0.1),
@@ -333,7 +333,7 @@ def test_fields_of_an_algorithm_can_be_changed():
 
 def test_combinations_that_contradict_each_other():
   assert refusal({'rl.algorithm': 'dapo', 'rl.kl_weight': 0.1}).startswith('rl.kl_weight=0.1 is ')
-  assert refusal({'rl.algorithm': 'rloo', 'rl.kl': 'k3'}).startswith("rl.kl='k3' is not possible")
+  assert refusal({'rl.algorithm': 'rloo', 'rl.kl': 'none'}).startswith('rl.kl_weight=0.03 is not')
 
 
 # The experiments
@@ -346,7 +346,7 @@ def test_at_most_60_fields_for_r1_zero():
 
 # Constants that make an algorithm what its name says, or that its stage refuses or has no use for.
 NOT_SET = {
-  'grpo': {'ratio', 'advantage', 'average', 'surrogate', 'sampler_cap', 'kl_in_reward'},
+  'grpo': {'ratio', 'advantage', 'average', 'surrogate'},
   'sft': {'sample_every', 'reference_every'}, 'preference': {'mtp_weight', 'reference_every'},
 }  # fmt: skip
 

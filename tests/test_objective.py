@@ -205,7 +205,7 @@ def test_a_kl_in_the_reward_is_measured_and_not_in_the_loss():
   sequence = Drawn(1, 1.0, *(np.log(p) for p in probabilities), np.array([1.0, 2.0]))
   logprob, entropy, batch = packed([sequence], [[0]], width=4)
   run = lambda cfg: policy_objective(jnp.asarray(logprob), entropy, batch, cfg, 1)
-  loss, terms = run(ObjectiveConfig(kl='none', kl_weight=0.3, kl_in_reward=True))
+  loss, terms = run(ObjectiveConfig(kl='k1', kl_weight=0.3))
   without, nothing = run(ObjectiveConfig(kl='none', kl_weight=0.0))
   assert loss == without and 'kl' not in nothing.sums
   np.testing.assert_allclose(terms.sums['kl'], 0.5 - 1 + math.log(2), rtol=1e-5)
@@ -255,7 +255,7 @@ def by_hand(logprobs, sequences, cfg, constants, on_policy=False):
       inside = 1 / cfg.sampler_cap <= trust <= cfg.sampler_cap
       trust = {'none': 1, 'truncate': min(trust, cfg.sampler_cap), 'mask': trust * inside}
       d = s.reference[t] - logprob[t]
-      kl = {'none': 0, 'k2': d * d / 2, 'k3': math.exp(d) - d - 1}[cfg.kl]
+      kl = {'none': 0, 'k1': 0, 'k2': d * d / 2, 'k3': math.exp(d) - d - 1}[cfg.kl]
       loss = -gain * trust[cfg.sampler_correction] + cfg.kl_weight * kl
       loss -= cfg.entropy_weight * s.entropy[t]
       total += loss / n if cfg.average == 'sequence' else loss
@@ -421,14 +421,7 @@ def test_what_the_kl_estimators_estimate():
   close(mean(k1)(logits), reverse(logits))
   close(jax.grad(mean(k2))(logits), jax.grad(reverse)(logits))
   close(jax.grad(mean(k3))(logits), jax.grad(forward)(logits))
-  close(jax.grad(mean(k1))(logits), np.zeros(9))  # why k1 is no loss
-
-
-def test_k1_cannot_be_a_loss():
-  with pytest.raises(
-    ValueError, match="kl='k1' is not possible; valid: k2, k3, none .k1 is a reward"
-  ):
-    ObjectiveConfig(kl='k1')
+  close(jax.grad(mean(k1))(logits), np.zeros(9))  # why k1 is taken from the reward
 
 
 def test_on_policy_ratio_is_one_whatever_old_is():
