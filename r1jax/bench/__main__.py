@@ -100,13 +100,27 @@ def bounds(case: Case, measured: dict) -> list[str]:
     if phase == 'rollout':
       dead = total['decoded'] / total['tokens'] - 1
       parts['dead slots'] = dead * sum(parts.values())
-    parts['the rest'] = 1 - sum(parts.values())
+    parts['what is below' if phase == 'rollout' else 'the rest'] = 1 - sum(parts.values())
     shares = ', '.join(f'{share:.0%} {part}' for part, share in parts.items() if share > 0.005)
     lines.append(
       f'{phase:10} {total["tokens"] / seconds:6.0f} completion tokens/s, {parts["matrix products"]:.0%} of the '
       f'matmul peak; bound by {max(parts, key=parts.get)} (at the speeds above: {shares})'
     )
-  return lines
+  return lines + [_decoding(case, measured, products, top)]
+
+
+def _decoding(case: Case, measured: dict, products: int, top: dict) -> str:
+  """One decoding step with all rows, part by part. products: FLOPs of a token in them."""
+  step, cfg = measured['decoding'], case.model
+  rest = step['step'] - step['products'] - step['attention']
+  speed = step['rows'] * products / step['products'] / top['flops']
+  read = 2 * cfg.layers * cfg.kv_heads * cfg.head_dim * 4 * step['rows'] * step['columns']
+  ms = {part: f'{1e3 * step[part]:.1f} ms' for part in ('step', 'products', 'attention')}
+  return (
+    f'a decoding step of {step["rows"]} rows with a cache of {step["columns"]} columns: {ms["step"]}; matrix products '
+    f'{ms["products"]} ({speed:.0%} of the peak), attention {ms["attention"]} (the cache is read at '
+    f'{read / step["attention"] / 1e9:.0f} GB/s), all else {1e3 * rest:.1f} ms'
+  )
 
 
 def main() -> None:

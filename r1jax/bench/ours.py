@@ -1,6 +1,7 @@
 """The steps of a case by r1jax, phase by phase, and what the machine can do at most."""
 
 import json
+import math
 import sys
 import time
 
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import kernels
 from r1jax import decoding
 from r1jax import state as state_lib
 from r1jax.advantage import advantages
@@ -17,9 +19,12 @@ from r1jax.bench.cases import CASES, EOS, Case
 from r1jax.decoding import SamplingConfig
 from r1jax.explore import examples, spread_advantage
 from r1jax.model import hf
+from r1jax.model.layers import project
+from r1jax.model.transformer import head_of, unstack
 from r1jax.objective import PolicyLoss
 from r1jax.optimizer import OptimizerConfig, optimizer
 from r1jax.rollout import Rollouts, end_tokens, generate
+from r1jax.slots import empty_slots
 from r1jax.update import UpdateConfig, logprobs, update
 
 
@@ -86,23 +91,83 @@ class Run:
     return ((rollouts.tokens % 2 == 0) & live).sum(-1) / rollouts.length
 
 
+def seconds(run, make, times: int = 5) -> float:
+  """run(*make()) -> the least seconds that it took; what it is given is made anew each time, and the first is not
+  counted.
+  """
+  taken = []
+  for _ in range(times + 1):
+    given = jax.block_until_ready(make())
+    start = time.perf_counter()
+    jax.block_until_ready(run(*given))
+    taken.append(time.perf_counter() - start)
+  return min(taken[1:])
+
+
 def machine() -> dict[str, float]:
   """FLOP/s of a large matrix product, bytes/s read and written where an array is changed in place: the best of ten."""
-
-  def best(fn, x) -> float:
-    seconds = []
-    for _ in range(11):
-      start = time.perf_counter()
-      x = fn(x).block_until_ready()
-      seconds.append(time.perf_counter() - start)
-    return min(seconds[1:])
-
-  square, long = jnp.ones((2048, 2048)), jnp.ones((64, 1024, 1024))
-  size = long.nbytes
+  square, long = lambda: (jnp.ones((2048, 2048)),), lambda: (jnp.ones((64, 1024, 1024)),)
+  size = long()[0].nbytes
   return {
-    'flops': 2 * 2048**3 / best(jax.jit(lambda x: x @ x / 2048), square),
-    'bytes': 2 * size / best(jax.jit(lambda x: x + 1, donate_argnums=0), long),
+    'flops': 2 * 2048**3 / seconds(jax.jit(lambda x: x @ x), square, 10),
+    'bytes': 2 * size / seconds(jax.jit(lambda x: x + 1, donate_argnums=0), long, 10),
   }
+
+
+def decoding_step(run: Run) -> dict[str, float]:
+  """Seconds of a step of all rows, half of the columns in their cache; of its matrix products alone, and of its
+  attention alone.
+  """
+  w, cfg, rows = run.state.policy, run.model, run.shapes.rows[0]
+  columns = run.shapes.columns_of(rows)[len(run.shapes.columns) // 2]
+  slots = lambda: empty_slots(cfg, rows, columns, run.shapes.width)
+  every = jnp.ones(rows, bool)
+  parts = {
+    'step': (
+      lambda slots: decoding.decode(w, slots, every, cfg, run.how, ()),
+      lambda: (slots(),),
+    ),
+    'products': (_products, lambda: (w, jnp.ones((rows, max(cfg.embed, cfg.mlp))))),
+    'attention': (
+      _attention,
+      lambda: (jnp.ones((rows, cfg.heads, 1, cfg.head_dim)), slots().cache.entries),
+    ),
+  }
+  found = {part: seconds(*how) / decoding.CHUNK for part, how in parts.items()}
+  return found | {'rows': rows, 'columns': columns}
+
+
+@jax.jit
+def _products(w, x):
+  """The products of CHUNK steps of x.shape[0] rows, one behind the other."""
+  blocks = unstack(w).stacks
+  matrices = [(m, 1) for b in blocks for m in (b.attention.q, b.attention.k, b.attention.v)]
+  matrices += [(b.attention.o, 2) for b in blocks]
+  matrices += [(m, 1) for b in blocks for m in (b.ffn.gate, b.ffn.up, b.ffn.down)]
+  matrices.append((head_of(w), 1))
+
+  def step(_, x):
+    for matrix, inner in matrices:
+      shape = matrix.shape[:inner]
+      out = project(matrix, x[:, : math.prod(shape)].reshape(-1, *shape), inner)
+      x = 0.5 * x + out.reshape(len(x), -1).mean(1, keepdims=True)
+    return x
+
+  return jax.lax.fori_loop(0, decoding.CHUNK, step, x)
+
+
+@jax.jit
+def _attention(q, entries):
+  """The attention of CHUNK steps over a whole cache, one layer behind the other."""
+  columns = entries[0][0].shape[-2]
+  lo = jnp.zeros((len(q), 1), jnp.int32)
+
+  def step(_, q):
+    for k, v in entries:
+      q = 0.5 * q + kernels.attention(q, k, v, lo, lo + columns - 1, q.shape[-1] ** -0.5)
+    return q
+
+  return jax.lax.fori_loop(0, decoding.CHUNK, step, q)
 
 
 def main() -> None:
@@ -110,7 +175,7 @@ def main() -> None:
   case = CASES[sys.argv[2]]
   run = Run(sys.argv[1], case)
   measured = [run.step(prompts) for prompts in case.draw_prompts()][1:]
-  print(json.dumps({'steps': measured, 'machine': machine()}))
+  print(json.dumps({'steps': measured, 'machine': machine(), 'decoding': decoding_step(run)}))
 
 
 if __name__ == '__main__':
