@@ -159,10 +159,7 @@ KILLS = (
   ),  # between two parts of the evaluation before
   ('r1jax.stages.evaluate._save:after:1', None),  # all of it sampled, not yet done
   ('r1jax.stages.context.Context.finish:after:1', None),  # between two stages
-  (
-    'r1jax.stages.context.Context.raise_if_stopping:before:3',
-    None,
-  ),  # between two chunks of rollout 1
+  ('r1jax.rollout._Queue.record:after:2', None),  # between two chunks of rollout 1
   ('r1jax.rewards.scoring.Scoring.add:before:5', None),
   ('r1jax.stages.training.update:before:2', None),  # one step done, nothing saved
   (
@@ -180,7 +177,7 @@ KILLS = (
   ('r1jax.stages.training.update:before:8', 15),  # after the second refresh and rollout 3
   ('r1jax.stages.training.Trainer.finish:before:1', 24),  # every step done, not the stage
   ('os.replace:before:1', 24),  # in the moment before it is done
-  ('r1jax.stages.context.Context.raise_if_stopping:before:5', 24),  # in the evaluation after
+  ('r1jax.rollout._Queue.record:after:1', 24),  # in the evaluation after
   ('r1jax.summary._replace:before:2', 24),  # report.md written, not summary.json
 )
 
@@ -214,10 +211,10 @@ def test_a_finished_run_does_nothing(start, plain):
 
 # As above; every process but the last ends by itself, with what it had saved.
 STOPS = (
-  ('r1jax.stages.context.Context.raise_if_stopping:before:3', None, 0),  # in the evaluation before
-  ('r1jax.stages.context.Context.raise_if_stopping:before:13', None, 0),  # in the first rollout
+  ('r1jax.rollout._Queue.record:after:1', None, 0),  # in the evaluation before
+  ('r1jax.stages.grpo.generate:before:1', None, 0),  # in the first rollout
   ('r1jax.stages.training.update:after:2', 2, 2),
-  ('r1jax.stages.context.Context.raise_if_stopping:before:3', 8, 8),  # in rollout 2
+  ('r1jax.stages.grpo.generate:before:1', 8, 8),  # in rollout 2
   ('r1jax.checkpoint.Checkpointer.save:before:1', 10, 10),
   (
     'r1jax.stages.grpo.Scoring.scores:before:1',
