@@ -112,7 +112,7 @@ def bounds(case: Case, measured: dict) -> list[str]:
 def _decoding(case: Case, measured: dict, products: int, top: dict) -> str:
   """One decoding step with all rows, part by part. products: FLOPs of a token in them."""
   step, cfg = measured['decoding'], case.model
-  rest = step['step'] - step['products'] - step['attention']
+  rest = max(step['step'] - step['products'] - step['attention'], 0.0)
   speed = step['rows'] * products / step['products'] / top['flops']
   read = 2 * cfg.layers * cfg.kv_heads * cfg.head_dim * 4 * step['rows'] * step['columns']
   ms = {part: f'{1e3 * step[part]:.1f} ms' for part in ('step', 'products', 'attention')}
