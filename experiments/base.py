@@ -50,11 +50,13 @@ def experiment(name: str, stages: tuple[str, ...]) -> ConfigDict:
   # '': random weights.
   c.init.path = ''
 
-  c.mesh = ConfigDict()  # devices along each axis; one may be -1: all that remain
+  c.mesh = Section(
+    tensor=1  # shards of heads, hidden units and vocabulary
+  )  # devices along each axis; one may be -1: all that remain
   c.mesh.data = 1  # copies of the weights
   c.mesh.fsdp = -1  # shards of weights and optimizer
   c.mesh.expert = 1  # shards of the experts
-  c.mesh.tensor = 1  # shards of heads, hidden units and vocabulary
+  c.mesh.cpu_devices = 1  # that a CPU counts as, where there is no accelerator
 
   c.problems = Section(
     kind='',  # of the problems of a file that does not say (r1jax/problems/problem.py), '': by their fields

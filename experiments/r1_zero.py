@@ -39,6 +39,7 @@ def get_config(size: str = 'tiny_moe'):
 def tiny(c):
   """Minutes on two cores."""
   c.init.path = str(ASSETS / c.model.size)
+  c.mesh.cpu_devices, c.mesh.data, c.mesh.fsdp = 2, -1, 1
   c.rl.steps = 80
   c.rl.steps_per_rollout = 1
   c.rl.prompts_per_step = 16

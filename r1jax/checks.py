@@ -3,7 +3,6 @@
 All of it is looked at before anything is compiled, and is said as what is wrong with the config.
 """
 
-import dataclasses
 import json
 import math
 import os
@@ -61,7 +60,7 @@ def replayable(experiment: Experiment, workdir: Path, name: str, step: int) -> t
 
 
 def _mesh(experiment: Experiment) -> jax.sharding.Mesh:
-  sizes = dataclasses.asdict(experiment.mesh)
+  sizes = experiment.mesh.axes
   try:
     return mesh_lib.make_mesh(**sizes)
   except ValueError as error:

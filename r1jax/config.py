@@ -64,15 +64,28 @@ class InitConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-  """Devices along each axis; one of them may be -1: all that remain."""
+  """Devices along each axis; one of them may be -1: all that remain.
+
+  cpu_devices: that a CPU counts as, where there is no accelerator. Two that share out the rows make better use of two
+  cores than one: XLA splits few operations of one device well.
+  """
 
   data: int = 1
   fsdp: int = -1
   expert: int = 1
   tensor: int = 1
+  cpu_devices: int = 1
+
+  @property
+  def axes(self) -> dict[str, int]:
+    return {axis: getattr(self, axis) for axis in ('data', 'fsdp', 'expert', 'tensor')}
 
   def __post_init__(self):
-    sizes_ = dataclasses.asdict(self)
+    if self.cpu_devices < 1:
+      raise ValueError(
+        f'cpu_devices={self.cpu_devices} is not possible; valid: at least 1, such as 2'
+      )
+    sizes_ = self.axes
     for field, size in sizes_.items():
       if size != -1 and size < 1:
         raise ValueError(

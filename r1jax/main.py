@@ -51,12 +51,13 @@ def main(argv: Sequence[str]) -> int:
   # Below, jax is imported, which takes seconds: a mistyped flag has been answered by now.
   import jax
 
-  from r1jax import checks, hosts, plan
+  from r1jax import checks, hosts, mesh, plan
   from r1jax.config import resolve
 
   experiment = resolve(command.config)
   workdir = Path(command.workdir or f'runs/{experiment.name}-seed{experiment.seed}')
   hosts.join()
+  mesh.split_cpu(experiment.mesh.cpu_devices)
   with _only_first_prints():
     print(f'workdir: {workdir}', flush=True)
     if command.dry_run:

@@ -4,6 +4,9 @@ Weights and activations have different names for axes of the same size (`embed`,
 mesh axis would be used twice in a matrix product. Axes that a mesh axis does not divide are replicated.
 """
 
+import contextlib
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +26,14 @@ ACTIVATION_AXES = {
   'act_mlp': 'tensor',
   'act_vocab': 'tensor',
 }
+
+
+def split_cpu(devices: int) -> None:
+  """A CPU counts as so many devices from now on, where no device is in use yet and XLA_FLAGS do not say how many."""
+  if 'xla_force_host_platform_device_count' in os.environ.get('XLA_FLAGS', ''):
+    return
+  with contextlib.suppress(RuntimeError):  # devices are in use
+    jax.config.update('jax_num_cpu_devices', devices)
 
 
 def make_mesh(

@@ -40,7 +40,7 @@ def describe(experiment: Experiment) -> str:
 
 def abstract_mesh(experiment: Experiment) -> jax.sharding.AbstractMesh:
   """The mesh of the config, whether its devices are here or not; -1 is what remains of those that are here."""
-  sizes = dataclasses.asdict(experiment.mesh)
+  sizes = experiment.mesh.axes
   known = math.prod(s for s in sizes.values() if s > 0)
   shape = tuple(max(jax.device_count() // known, 1) if s == -1 else s for s in sizes.values())
   return jax.sharding.AbstractMesh(shape, mesh_lib.AXES)

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -54,19 +55,21 @@ def test_bounds_by_hand():
   assert lines[5].endswith('all else 600.0 ms')
 
 
-@pytest.mark.parametrize('equal', [False, True])
-def test_a_step_of_ours(tmp_path, random_params, equal):
+@pytest.mark.parametrize(('equal', 'devices'), [(False, 1), (True, 1), (True, 2)])
+def test_a_step_of_ours(tmp_path, random_params, mesh_of, equal, devices):
   case = dataclasses.replace(SMALL, steps=1, equal=equal)
   hf.export(random_params(case.model), case.model, tmp_path / 'model')
-  run = Run(str(tmp_path / 'model'), case)
-  measured = run.step(case.draw_prompts()[0])
+  with jax.set_mesh(mesh_of(data=devices)):
+    run = Run(str(tmp_path / 'model'), case)
+    measured = run.step(case.draw_prompts()[0])
+    parts = decoding_step(run)
   assert int(run.state.step) == 1
+  assert len(jax.tree.leaves(run.state.policy)[0].devices()) == devices
   total = case.prompts * case.group * case.new_tokens
   assert measured['tokens'] == total if equal else 0 < measured['tokens'] <= total
   assert measured['tokens'] <= measured['decoded'] and measured['tokens'] <= measured['rows']
   phases = sum(measured[phase] for phase in ('rollout', 'reference', 'update'))
   assert measured['seconds'] == pytest.approx(phases)
-  parts = decoding_step(run)
   assert parts['rows'] == case.prompts * case.group and parts['columns'] == 48
   assert min(parts[part] for part in ('step', 'products', 'attention')) > 0
 

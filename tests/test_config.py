@@ -49,6 +49,7 @@ IMPOSSIBLE = [
   ('name', ''), ('name', 'a/b'), ('name', '..'), ('seed', -1), ('seed', 2**32),
   ('model.size', 'qwen9'), ('model.dtype', 'float16'), ('model.remat', 'all'),
   ('mesh.data', 0), ('mesh.fsdp', -2), ('mesh.expert', 0), ('mesh.tensor', 0),
+  ('mesh.cpu_devices', 0),
   ('problems.source', 'countdwn'), ('problems.source', 'problems.txt'), ('problems.numbers_min', 1),
   ('problems.numbers_max', 2), ('problems.max_number', 0), ('problems.max_target', 0),
   ('problems.style', 'long'), ('problems.heldout_fraction', 1.0), ('problems.heldout_fraction', -0.1),
@@ -143,7 +144,7 @@ def test_unknown_fields_are_named_with_their_neighbours():
   for key, valid in [
     ('rl.lerning_rate', 'learning_rate'),
     ('evaluate.max_token', 'max_tokens or min_tokens'),
-    ('mesh.pipeline', 'data, expert, fsdp, tensor'),
+    ('mesh.pipeline', 'cpu_devices, data, expert, fsdp, tensor'),
     ('sead', 'seed'),
   ]:
     assert refusal({key: 1}) == f'{key}=1 is unknown; valid: {valid}'
@@ -222,7 +223,10 @@ def test_possible_sampling():
 
 def test_two_axes_of_the_mesh_cannot_both_take_what_remains():
   valid = 'valid: only one axis is -1, such as data=-1 and fsdp=1'
-  assert refusal({'mesh.data': -1}) == f'mesh.data=-1 is not possible beside fsdp=-1; {valid}'
+  assert (
+    refusal({'mesh.data': -1, 'mesh.fsdp': -1})
+    == f'mesh.data=-1 is not possible beside fsdp=-1; {valid}'
+  )
   text = refusal({'mesh.data': -1, 'mesh.fsdp': 1, 'mesh.tensor': -1})
   assert text.startswith('mesh.data=-1 is not possible beside tensor=-1; valid: only one axis')
 

@@ -150,6 +150,22 @@ def test_remat_changes_no_gradient(small, random_params, family):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **TOLERANCE), plain, again)
 
 
+def test_dots_makes_only_the_scores_again(small, random_params):
+  """The layers are scanned: each product is in the program once. 'block' makes q, k, v, scores, context, gate, up
+  and what o gives again; 'dots' the scores.
+  """
+  cfg = small('qwen2')
+  params, tokens = random_params(cfg), _tokens(cfg)
+
+  def products(policy: str) -> int:
+    how = dataclasses.replace(cfg, remat=policy)
+    loss = lambda params: forward(params, how, tokens, _positions(tokens)).hidden.sum()
+    return str(jax.make_jaxpr(jax.grad(loss))(params)).count('dot_general[')
+
+  assert products('dots') == products('none') + 1
+  assert products('block') == products('none') + 8
+
+
 def test_bf16_computation_keeps_logprobs_in_fp32(small, random_params):
   cfg = dataclasses.replace(small('deepseek_v3'), param_dtype='bfloat16', compute_dtype='bfloat16')
   params, tokens = random_params(cfg), _tokens(cfg)

@@ -1,5 +1,9 @@
 """The same loss and gradients on one device and on any mesh of eight, to fp32 rounding."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -127,6 +131,22 @@ def test_make_mesh():
     mesh_lib.make_mesh(data=3)
   with pytest.raises(ValueError, match='devices'):
     mesh_lib.make_mesh(data=3, fsdp=-1)
+
+
+@pytest.mark.parametrize(
+  ('before', 'flags', 'devices'),
+  [
+    ('pass', '', 3),
+    ('pass', '--xla_force_host_platform_device_count=2', 2),  # what the user says
+    ('jax.devices()', '', 1),  # in use by now
+  ],
+)
+def test_split_cpu(before, flags, devices):
+  code = f'import jax; from r1jax.mesh import split_cpu; {before}; split_cpu(3); print(jax.device_count())'
+  found = subprocess.run(
+    [sys.executable, '-c', code], env=os.environ | {'XLA_FLAGS': flags}, capture_output=True, text=True, check=True
+  )  # fmt: skip
+  assert found.stdout.split() == [str(devices)]
 
 
 def test_without_a_mesh_nothing_is_constrained(mesh_of):

@@ -1,5 +1,6 @@
-"""The steps of a case by r1jax, phase by phase, and what the machine can do at most."""
+"""The steps of a case by r1jax, phase by phase, and what the machine can do at most. Every thread is a device."""
 
+import dataclasses
 import json
 import math
 import sys
@@ -8,9 +9,11 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec as P
 
 import kernels
 from r1jax import decoding
+from r1jax import mesh as mesh_lib
 from r1jax import state as state_lib
 from r1jax.advantage import advantages
 from r1jax.algorithms import algorithm
@@ -25,7 +28,10 @@ from r1jax.objective import PolicyLoss
 from r1jax.optimizer import OptimizerConfig, optimizer
 from r1jax.rollout import Rollouts, end_tokens, generate
 from r1jax.slots import empty_slots
+from r1jax.stages.training import place
 from r1jax.update import UpdateConfig, logprobs, update
+
+MICRO_BATCH = 2112  # tokens a device
 
 
 class Ids:
@@ -36,21 +42,27 @@ class Ids:
 
 
 class Run:
-  """A state, and all that its steps are compiled for."""
+  """A state, and all that its steps are compiled for, on the current mesh if there is one."""
 
   def __init__(self, directory: str, case: Case):
     self.case, self.tokenizer = case, Ids(None if case.equal else EOS)
     self.how = SamplingConfig(max_tokens=case.new_tokens)
-    self.shapes = decoding.shapes_of(case.prompts, case.group, case.prompt, self.how)
-    policy, self.model = hf.load(directory)
+    self.mesh = mesh_lib.get_mesh() if mesh_lib.current() else None
+    ways = mesh_lib.data_ways(self.mesh) if self.mesh else 1
+    self.shapes = decoding.shapes_of(case.prompts, case.group, case.prompt, self.how, ways)
+    policy, model = hf.load(directory, mesh=self.mesh)
+    self.model = dataclasses.replace(
+      model, remat='dots'
+    )  # keeping all takes longer to write than to compute
     self.algorithm = algorithm('grpo', kl_weight=case.kl_weight)
     self.loss = PolicyLoss(self.algorithm.objective(case.new_tokens), on_policy=True)
     self.moves = OptimizerConfig(case.steps + 1, case.learning_rate)
     rule = optimizer(self.moves, self.model)
     self.state = state_lib.init(
-      policy, jax.random.key(0), self.model, rule, master=False, reference=True
+      policy, jax.random.key(0), self.model, rule, self.mesh, master=False, reference=True
     )
-    self.shape = batch_shape(case.prompts * case.group, case.prompt + case.new_tokens, 1056)
+    longest = case.prompt + case.new_tokens
+    self.shape = batch_shape(case.prompts * case.group, longest, MICRO_BATCH * ways, ways)
     eos = end_tokens(self.tokenizer)
     decoding.warm_up(self.state.policy, self.model, self.shapes, self.how, eos)
 
@@ -67,7 +79,7 @@ class Run:
     batch, places = pack(examples(rollouts, 'keep'), self.shape)
     found = advantages(self._rewards(rollouts), self.algorithm.advantage)
     batch = batch.replace(advantage=spread_advantage(found, rollouts, places, batch))
-    batch = jax.device_put(batch)
+    batch = place(batch, self.mesh)
     batch = batch.replace(reference_logprob=logprobs(self.state.reference, batch, self.model))
     jax.block_until_ready(batch)
     clock.append(time.perf_counter())
@@ -104,13 +116,29 @@ def seconds(run, make, times: int = 5) -> float:
   return min(taken[1:])
 
 
+def ones(*shape: int) -> jax.Array:
+  """Ones, rows over the devices."""
+  return mesh_lib.shard(jnp.ones(shape), 'batch', *[None] * (len(shape) - 1))
+
+
 def machine() -> dict[str, float]:
-  """FLOP/s of a large matrix product, bytes/s read and written where an array is changed in place: the best of ten."""
-  square, long = lambda: (jnp.ones((2048, 2048)),), lambda: (jnp.ones((64, 1024, 1024)),)
-  size = long()[0].nbytes
+  """Of all devices: FLOP/s of a large matrix product in each of them, bytes/s read and written where an array is
+  changed in place. The best of ten.
+  """
+  mesh = mesh_lib.current()
+  ways = mesh.size if mesh else 1
+
+  def everywhere(f, shape):
+    """f of an array in each device -> its least seconds."""
+    if mesh:
+      f = jax.shard_map(f, in_specs=P(mesh_lib.BATCH_AXES), out_specs=P(mesh_lib.BATCH_AXES))
+    rows, width = shape
+    return seconds(jax.jit(f, donate_argnums=0), lambda: (ones(ways * rows, width),), 10)
+
+  size = 4 * 64 * 1024**2
   return {
-    'flops': 2 * 2048**3 / seconds(jax.jit(lambda x: x @ x), square, 10),
-    'bytes': 2 * size / seconds(jax.jit(lambda x: x + 1, donate_argnums=0), long, 10),
+    'flops': ways * 2 * 2048**3 / everywhere(lambda x: x @ x, (2048, 2048)),
+    'bytes': ways * 2 * size / everywhere(lambda x: x + 1, (64 * 1024, 1024)),
   }
 
 
@@ -121,16 +149,16 @@ def decoding_step(run: Run) -> dict[str, float]:
   w, cfg, rows = run.state.policy, run.model, run.shapes.rows[0]
   columns = run.shapes.columns_of(rows)[len(run.shapes.columns) // 2]
   slots = lambda: empty_slots(cfg, rows, columns, run.shapes.width)
-  every = jnp.ones(rows, bool)
+  every = decoding.on_device(np.ones(rows, bool))
   parts = {
     'step': (
       lambda slots: decoding.decode(w, slots, every, cfg, run.how, ()),
       lambda: (slots(),),
     ),
-    'products': (_products, lambda: (w, jnp.ones((rows, max(cfg.embed, cfg.mlp))))),
+    'products': (_products, lambda: (w, ones(rows, max(cfg.embed, cfg.mlp)))),
     'attention': (
       _attention,
-      lambda: (jnp.ones((rows, cfg.heads, 1, cfg.head_dim)), slots().cache.entries),
+      lambda: (ones(rows, cfg.heads, 1, cfg.head_dim), slots().cache.entries),
     ),
   }
   found = {part: seconds(*how) / decoding.CHUNK for part, how in parts.items()}
@@ -173,9 +201,11 @@ def _attention(q, entries):
 def main() -> None:
   """Arguments: model in Hugging Face layout, name of a case. Prints JSON."""
   case = CASES[sys.argv[2]]
-  run = Run(sys.argv[1], case)
-  measured = [run.step(prompts) for prompts in case.draw_prompts()][1:]
-  print(json.dumps({'steps': measured, 'machine': machine(), 'decoding': decoding_step(run)}))
+  mesh_lib.split_cpu(case.threads)
+  with jax.set_mesh(mesh_lib.make_mesh(data=-1)):
+    run = Run(sys.argv[1], case)
+    measured = [run.step(prompts) for prompts in case.draw_prompts()][1:]
+    print(json.dumps({'steps': measured, 'machine': machine(), 'decoding': decoding_step(run)}))
 
 
 if __name__ == '__main__':

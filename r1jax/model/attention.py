@@ -7,7 +7,7 @@ from flax import struct
 import kernels
 from r1jax.mesh import shard
 from r1jax.model import cache as cache_lib
-from r1jax.model.layers import project, rms_norm, rotate, yarn_mscale
+from r1jax.model.layers import product, project, rms_norm, rotate, yarn_mscale
 from r1jax.model.sizes import ModelConfig
 from r1jax.model.weights import Weight
 
@@ -98,7 +98,7 @@ def _gqa(w: Gqa, x, view, cfg, past):
   k = rotate(heads(w.k, w.k_bias, w.k_norm), view.angles, cfg.rope.interleaved)
   v = heads(w.v, w.v_bias, None)
   whole = (k, v) if past is None else cache_lib.write(past, (k, v), view.column)
-  out = kernels.attention(q, *whole, view.lo, view.hi, cfg.head_dim**-0.5)
+  out = product(kernels.attention(q, *whole, view.lo, view.hi, cfg.head_dim**-0.5))
   return _output(w, out), (k, v), whole
 
 
@@ -141,7 +141,7 @@ def _mla(w: Mla, x, view, cfg, past):
   k_nope, v = jnp.split(kv, [m.nope], axis=-1)
   k_rope = jnp.broadcast_to(k_rope[:, None], (*k_nope.shape[:3], m.rope))
   q, k = jnp.concatenate([q_nope, q_rope], axis=-1), jnp.concatenate([k_nope, k_rope], axis=-1)
-  out = kernels.attention(q, k, v, view.lo, view.hi, softmax_scale(cfg))
+  out = product(kernels.attention(q, k, v, view.lo, view.hi, softmax_scale(cfg)))
   return _output(w, out), (entry,), (entry,)
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.ad_checkpoint import checkpoint_name
 
 from r1jax.mesh import shard
 from r1jax.model.sizes import Rope
@@ -34,6 +35,17 @@ def project(w: jax.Array, x: jax.Array, inner: int = 1) -> jax.Array:
   w, rows = w.astype(x.dtype), x.shape[: x.ndim - inner]
   x = x.reshape(-1, math.prod(w.shape[:inner]))
   return (x @ w.reshape(x.shape[-1], -1)).reshape(*rows, *w.shape[inner:])
+
+
+PRODUCT = 'product'
+
+
+def product(x: jax.Array) -> jax.Array:
+  """x as it is, marked as the result of matrix products: of a block that keeps these it is kept (transformer.remat).
+
+  For what jax would not know by itself: products with batch axes, and those of kernels.
+  """
+  return checkpoint_name(x, PRODUCT)
 
 
 def swiglu(w: Mlp, x: jax.Array) -> jax.Array:

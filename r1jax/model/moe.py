@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 import kernels
 from r1jax import mesh as mesh_lib
-from r1jax.model.layers import Mlp, mlp_spec, swiglu
+from r1jax.model.layers import Mlp, mlp_spec, product, swiglu
 from r1jax.model.sizes import ModelConfig, MoeConfig
 from r1jax.model.weights import Weight
 
@@ -188,9 +188,8 @@ def _local_experts(gate, up, down, x, weights, experts, first):
   local = (experts >= 0) & (experts < gate.shape[0])
   slot, source, sizes, block = _slots(jnp.where(local, experts, gate.shape[0]), gate.shape[0])
   rows = _dispatch(x.reshape(-1, shape[-1]), source, slot)
-  hidden = jax.nn.silu(kernels.grouped_matmul(rows, gate.astype(dtype), sizes, block))
-  hidden = hidden * kernels.grouped_matmul(rows, up.astype(dtype), sizes, block)
-  out = kernels.grouped_matmul(hidden, down.astype(dtype), sizes, block)
+  times = lambda x, w: product(kernels.grouped_matmul(x, w.astype(dtype), sizes, block))
+  out = times(jax.nn.silu(times(rows, gate)) * times(rows, up), down)
   weights = jnp.where(local, weights.reshape(-1, chosen), 0.0).astype(dtype)
   return jnp.einsum('rcd,rc->rd', _collect(out, slot, source), weights).reshape(shape)
 

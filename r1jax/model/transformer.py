@@ -11,7 +11,7 @@ from flax import struct
 from r1jax.mesh import row_shards, shard
 from r1jax.model.attention import Gqa, Mla, View, attend, attention_spec
 from r1jax.model.cache import Cache, write
-from r1jax.model.layers import Mlp, mlp_spec, rms_norm, rope_angles, swiglu
+from r1jax.model.layers import PRODUCT, Mlp, mlp_spec, rms_norm, rope_angles, swiglu
 from r1jax.model.moe import Moe, Routing, moe, moe_spec
 from r1jax.model.sizes import ModelConfig
 from r1jax.model.weights import Weight, stack
@@ -158,12 +158,20 @@ def unstack(w: Transformer) -> Transformer:
   )
 
 
+_KEPT = {
+  'dots': jax.checkpoint_policies.save_from_both_policies(
+    jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    jax.checkpoint_policies.save_only_these_names(PRODUCT),
+  ),
+  'block': None,
+}
+
+
 def remat(body, policy: str):
-  """What the backward pass keeps of a block: 'none' everything, 'dots' the matrix products, 'block' its input."""
+  """What the backward pass keeps of a block: 'none' everything, 'dots' the results of products, 'block' its input."""
   if policy == 'none':
     return body
-  saved = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if policy == 'dots' else None
-  return jax.checkpoint(body, policy=saved, prevent_cse=False)
+  return jax.checkpoint(body, policy=_KEPT[policy], prevent_cse=False)
 
 
 def head_of(w: Transformer) -> jax.Array:
