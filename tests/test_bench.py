@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from r1jax.bench.__main__ import bounds, describe
+from r1jax.bench.__main__ import bounds, describe, sides_of
 from r1jax.bench.cases import CASES, SMALL, Case
 from r1jax.bench.ours import Run, decoding_step
 from r1jax.model import hf
@@ -25,12 +25,17 @@ def test_sides_by_hand():
     {'tokens': 50, 'seconds': 1.0, 'cpu_seconds': 3.0},
   ]
   theirs = [{'tokens': 120, 'seconds': 6.0, 'cpu_seconds': 8.0}]
-  lines = describe(HAND, {'r1jax': {'steps': ours}, 'TRL': {'steps': theirs}})
+  faster = [{'tokens': 120, 'seconds': 3.0, 'cpu_seconds': 4.0}]
+  names = list(sides_of(dataclasses.replace(HAND, theirs=(0, 2))))
+  assert names == ['r1jax', 'TRL', 'TRL, 2 at once']
+  found = zip(names, ({'steps': steps} for steps in (ours, theirs, faster)), strict=True)
+  lines = describe(HAND, dict(found))
   ours_by_hand = (
     'r1jax 75 completion tokens a step, 1.500 s, 2.000 CPU-seconds (median), 50 tokens/s'
   )
   assert ' '.join(lines[0].split()) == ours_by_hand
-  assert lines[2] == 'r1jax / TRL: 0.25 of the CPU-seconds, 2.5 times the tokens/s (1 thread)'
+  assert lines[3] == 'r1jax / TRL: 0.25 of the CPU-seconds, 2.5 times the tokens/s (1 thread)'
+  assert lines[4].startswith('r1jax / TRL, 2 at once: 0.50 of the CPU-seconds, 1.2 times')
   assert len(describe(HAND, {'TRL': {'steps': theirs}})) == 1
 
 

@@ -15,6 +15,7 @@ class Case:
 
   The weights are random, so that EOS comes once in 53 tokens: lengths are very unequal. With `equal` nothing ends
   before new_tokens. The reward is the share of even tokens. steps: counted, of each process; one more warms it up.
+  theirs: sequences that TRL learns from at once, each tried; 0: all of them, as it does by itself.
   """
 
   model: ModelConfig
@@ -25,6 +26,7 @@ class Case:
   threads: int
   steps: int
   turns: int
+  theirs: tuple[int, ...] = (0,)
   equal: bool = False
   kl_weight: float = 0.001
   learning_rate: float = 1e-6
@@ -41,7 +43,9 @@ _SMALL = ModelConfig(
 )  # fmt: skip
 _LARGE = dataclasses.replace(_SMALL, embed=512, layers=8, head_dim=128, mlp=1024)
 SMALL = Case(_SMALL, prompts=4, group=8, prompt=4, new_tokens=16, threads=1, steps=20, turns=3)
-LARGE = Case(_LARGE, prompts=16, group=8, prompt=4, new_tokens=256, threads=2, steps=1, turns=1)
+LARGE = Case(
+  _LARGE, prompts=16, group=8, prompt=4, new_tokens=256, threads=2, steps=1, turns=1, theirs=(0, 16)
+)
 CASES = {
   'small': SMALL,
   'large': LARGE,

@@ -38,14 +38,16 @@ def _tokenizer(vocab: int) -> PreTrainedTokenizerFast:
   )
 
 
-def steps(directory: str, case: Case) -> list[dict[str, float]]:
-  """Model in Hugging Face layout -> measurements, one a counted step."""
+def steps(directory: str, case: Case, at_once: int) -> list[dict[str, float]]:
+  """Model in Hugging Face layout, sequences learned from at once (0: all) -> measurements, one a counted step."""
   torch.set_num_threads(case.threads)
+  total = case.prompts * case.group
   clock = _Clock()
   config = GRPOConfig(
     output_dir=f'{directory}/trl', use_cpu=True, bf16=False, gradient_checkpointing=False, report_to=[],
     save_strategy='no', logging_strategy='no', disable_tqdm=True, max_steps=case.steps + 1,
-    per_device_train_batch_size=case.prompts * case.group, num_generations=case.group,
+    per_device_train_batch_size=at_once or total, gradient_accumulation_steps=total // (at_once or total),
+    num_generations=case.group,
     max_completion_length=case.new_tokens, beta=case.kl_weight, loss_type='grpo', epsilon=0.2,
     learning_rate=case.learning_rate, lr_scheduler_type='constant', max_grad_norm=1.0,
     model_init_kwargs={'dtype': 'float32'},
@@ -66,5 +68,5 @@ def steps(directory: str, case: Case) -> list[dict[str, float]]:
 
 
 if __name__ == '__main__':
-  measured = steps(sys.argv[1], CASES[sys.argv[2]])
+  measured = steps(sys.argv[1], CASES[sys.argv[2]], int(sys.argv[3]))
   print(json.dumps({'steps': measured}))

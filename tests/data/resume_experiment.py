@@ -15,6 +15,7 @@ def get_config(part: str = ''):
   """'' or 'continued': the last third of the steps in a stage of its own -> the experiment."""
   c = base.experiment('resume', ('before:evaluate', 'rl:grpo', 'after:evaluate'))
   c.model.size, c.init.tokenizer = 'micro_moe', str(TOKENIZER)  # which resume_driver.py adds
+  c.mesh.cpu_devices, c.mesh.data, c.mesh.fsdp = 2, -1, 1
   c.problems.source, c.problems.max_number = 'arithmetic', 5
   c.problems.heldout_fraction = 0.2
   c.prompt.longest = 32
