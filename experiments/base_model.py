@@ -37,9 +37,8 @@ def get_config(size: str = 'tiny_moe'):
   c.pretrain.learning_rate = 3e-3
   c.pretrain.warmup_steps = 100
   c.pretrain.weight_decay = 0.1
-  c.pretrain.bias_speed = 0.001
-  c.pretrain.balance_weight = 0.0001
-  c.pretrain.mtp_weight = 0.1
+  if size == 'tiny_moe':
+    c.pretrain.bias_speed, c.pretrain.balance_weight, c.pretrain.mtp_weight = 0.001, 0.0001, 0.1
   c.evaluate.max_tokens = 256
   c.evaluate.temperature, c.evaluate.top_p = 1.0, 1.0
   c.evaluate.slots = 256

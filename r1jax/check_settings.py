@@ -95,7 +95,7 @@ def _model(experiment: 'Experiment', stage: 'Stage') -> None:
     raise ConfigError(
       f'{stage.section}.speculative=True is not possible: {size} has no module for multi-token prediction; valid: False'
     )
-  if stage.kind == 'grpo':
+  if hasattr(settings, 'update'):
     _update(settings.update, stage, experiment)
   if getattr(settings, 'longest', 0) > most:
     raise ConfigError(

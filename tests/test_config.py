@@ -571,6 +571,8 @@ def test_what_the_model_has_not_is_not_weighted(field):
   assert text == f'rl.{field}=0.1 is not possible: tiny_dense has no {what}; valid: 0.0'
   for size in ('tiny_moe', 'deepseek_v3'):
     resolve(config({f'rl.{field}': 0.1}, size=size))
+  text = refusal({f'pretrain.{field}': 0.1}, size='tiny_dense', of=base_model)
+  assert text.startswith(f'pretrain.{field}=0.1 is not possible: tiny_dense has no {what}')
 
 
 def test_reward_models_are_for_stages_that_there_are():
