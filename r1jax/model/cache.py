@@ -50,8 +50,10 @@ def write(entries, new, column: jax.Array):
     return jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), column, axis=-2)
 
   if column.ndim:
-    leaf = jax.vmap(leaf, in_axes=(-4, -4, 0), out_axes=-4)
-  return jax.tree.map(lambda old, new: leaf(old, new, column), entries, new)
+    write_all = jax.vmap(leaf, in_axes=(-4, -4, 0), out_axes=-4)
+  else:
+    write_all = lambda old, new, column: _unfolded(leaf(_folded(old), _folded(new), column), old)
+  return jax.tree.map(lambda old, new: write_all(old, new, column), entries, new)
 
 
 def shift(cache: Cache, used: jax.Array, columns: int) -> Cache:
@@ -72,19 +74,28 @@ def shift(cache: Cache, used: jax.Array, columns: int) -> Cache:
 
 
 def while_loop(more: Callable, one: Callable, start: tuple) -> tuple:
-  """jax.lax.while_loop over tuples whose first part has a `cache`.
+  """jax.lax.while_loop over tuples whose first part has a `cache`, which is carried without axes of one key head."""
+  shapes = start[0].cache.entries
 
-  A layer's cache of one key head is carried as [B, S, H]. XLA's CPU backend takes such an axis out of products, and a
-  cache that was carried with it would be written twice and copied four times in every step.
-  """
-
-  def carried(state, shape):
+  def carried(state, reshape):
     first, *rest = state
-    return first.replace(
-      cache=first.cache.replace(entries=jax.tree.map(shape, first.cache.entries))
-    ), *rest
+    return first.replace(cache=first.cache.replace(entries=reshape(first.cache.entries))), *rest
 
-  fold = lambda x: x[:, 0] if x.ndim == 4 and x.shape[1] == 1 else x
-  unfold = lambda x: x[:, None] if x.ndim == 3 else x
+  fold = lambda entries: jax.tree.map(_folded, entries)
+  unfold = lambda entries: jax.tree.map(_unfolded, entries, shapes)
   step = lambda state: carried(one(carried(state, unfold)), fold)
   return carried(jax.lax.while_loop(more, step, carried(start, fold)), unfold)
+
+
+def _folded(x: jax.Array) -> jax.Array:
+  """[..., 1, S, H] -> [..., S, H]; more key heads stay.
+
+  XLA's CPU backend takes an axis of one out of products. A cache that was carried or written with it would be
+  copied in every step.
+  """
+  return x.squeeze(-3) if x.shape[-3] == 1 else x
+
+
+def _unfolded(x: jax.Array, like: jax.Array) -> jax.Array:
+  """What `_folded` has made of an array of like's shape, in that shape again."""
+  return x.reshape(like.shape)
