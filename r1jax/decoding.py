@@ -230,7 +230,8 @@ def warm_up(
 ) -> None:  # fmt: skip
   """Compile every program that a rollout of these shapes can need, two at a time, without decoding a token.
 
-  poll: called between them; what it raises ends this.
+  Threads compile and run nothing: two programs on the devices of a mesh that exchange values would wait for each
+  other for ever. poll: called between them; what it raises ends this.
   """
   blank = np.zeros((shapes.prompts, shapes.width), np.int32)
   ones = np.ones(shapes.prompts, np.int32)
@@ -238,29 +239,38 @@ def warm_up(
   prompts = prefill(w, *inputs, cfg, shapes.group, how.speculative)
   mesh = mesh_lib.get_mesh()
 
-  def compile_one(size):
-    rows, columns = size
+  def compile_one(lower):
     with jax.set_mesh(mesh) if mesh else contextlib.nullcontext():  # a thread starts without one
-      _compile(w, prompts, cfg, shapes, how, eos, rows, columns)
+      lower().compile()
 
-  sizes = [(rows, columns) for rows in shapes.rows for columns in shapes.columns_of(rows)]
-  at_once = 2 if jax.process_count() == 1 else 1  # hosts run in one order
+  programs = [
+    program
+    for rows in shapes.rows
+    for columns in shapes.columns_of(rows)
+    for program in _programs(w, prompts, cfg, shapes, how, eos, rows, columns)
+  ]
+  at_once = 2 if jax.process_count() == 1 else 1  # hosts compile in one order
   with ThreadPoolExecutor(at_once) as pool:
-    for start in range(0, len(sizes), at_once):
-      list(pool.map(compile_one, sizes[start : start + at_once]))
-      poll()
+    try:
+      for compiled in [pool.submit(compile_one, program) for program in programs]:
+        compiled.result()
+        poll()
+    finally:
+      pool.shutdown(cancel_futures=True)
 
 
-def _compile(w, prompts, cfg, shapes, how, eos, rows, columns):
-  """The programs whose input is slots of `rows` rows and `columns` columns."""
+def _programs(w, prompts, cfg, shapes, how, eos, rows, columns):
+  """How to lower the programs whose input is slots of `rows` rows and `columns` columns."""
   empty = lambda: empty_slots(cfg, rows, columns, shapes.width, how.speculative)
-  decode(w, empty(), on_device(np.zeros(rows, bool)), cfg, how, eos)
+  live = on_device(np.zeros(rows, bool))
+  yield lambda: decode.lower(w, empty(), live, cfg, how, eos)
   if rows == shapes.rows[0]:
-    nobody = np.full(rows, -1, np.int32)
-    insert(empty(), prompts, *on_device((nobody, nobody)))
+    nobody = on_device((np.full(rows, -1, np.int32),) * 2)
+    yield lambda: insert.lower(empty(), prompts, *nobody)
   for to_rows, to_columns in next_shapes(shapes, rows, columns):
     kept = None if to_rows == rows else np.zeros(to_rows, np.int32)
-    rearrange(empty(), *on_device((kept, np.int32(shapes.width))), columns=to_columns)
+    where = on_device((kept, np.int32(shapes.width)))
+    yield lambda where=where, to=to_columns: rearrange.lower(empty(), *where, columns=to)
 
 
 def next_shapes(shapes: Shapes, rows: int, columns: int) -> list[tuple[int, int]]:

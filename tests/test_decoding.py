@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+import types
 
 import jax
 import numpy as np
@@ -66,3 +67,35 @@ def test_moved_in_loops_finds_what_is_moved():
   ]
   found = [[shape for _, shape in moved_in_loops(p) if shape == '128,128'] for p in programs]
   assert found[0] and not found[1]
+
+
+def test_warm_up_compiles_and_runs_nothing(monkeypatch, random_params):
+  """Two programs that threads had started on the devices of a mesh would wait for each other."""
+  how = decoding.SamplingConfig(max_tokens=32)
+  w, shapes, lowered = random_params(DENSE), decoding.shapes_of(4, 4, 4, how), []
+
+  def lower(name, program):
+    return lambda *args, **kwargs: lowered.append(name) or program.lower(*args, **kwargs)
+
+  for name in ('decode', 'insert', 'rearrange'):  # what is left cannot be called
+    program = types.SimpleNamespace(lower=lower(name, getattr(decoding, name)))
+    monkeypatch.setattr(decoding, name, program)
+  decoding.warm_up(w, DENSE, shapes, how, (1,))
+  pairs = [(rows, columns) for rows in shapes.rows for columns in shapes.columns_of(rows)]
+  assert len(pairs) > 2 and lowered.count('decode') == len(pairs)
+  assert lowered.count('insert') == len(shapes.columns)
+  moves = sum(len(decoding.next_shapes(shapes, *size)) for size in pairs)
+  assert lowered.count('rearrange') == moves
+
+
+def test_what_is_raised_between_two_programs_ends_warm_up(random_params):
+  how = decoding.SamplingConfig(max_tokens=32)
+  polls = iter((None, None, KeyboardInterrupt()))
+
+  def poll():
+    if (error := next(polls)) is not None:
+      raise error
+
+  with pytest.raises(KeyboardInterrupt):
+    decoding.warm_up(random_params(DENSE), DENSE, decoding.shapes_of(4, 4, 4, how), how, (1,), poll)
+  assert next(polls, 'no more') == 'no more'
